@@ -1,0 +1,294 @@
+"""What was done, proven and measured? Frozen results that turn into JSON by themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+SCHEMA = 1
+"""Version of the JSON. 1: first. Adding keys keeps it; changing what a key means raises it."""
+
+Verdict = Literal["folded", "kept", "rolled_back"]
+Direction = Literal["backward", "forward", "mixed"]
+
+
+def plain(value: Any) -> Any:
+    """Turn a report, or any part of one, into what `json` can write. Models are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value) if f.metadata.get("json", True)]
+        return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+class Report:
+    """Anything with `to_dict()`."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """This report as plain dicts, lists, strings and numbers, with `"schema": 1`."""
+        return {"schema": SCHEMA, **plain(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An operator that took an affine in: its output tensor and its type."""
+
+    tensor: str
+    op_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoldSite:
+    """One affine source and what became of it.
+
+    `tensor` is the source's output name; it names the site. `direction`, `target` and `path`
+    (the operator types crossed on the way) are set when it was folded, `code`, `reason` (slug)
+    and `detail` (a sentence about this graph) when it was not.
+    """
+
+    tensor: str
+    op_type: str
+    verdict: Verdict
+    direction: Direction | None = None
+    target: str | None = None
+    targets: tuple[Target, ...] = ()
+    path: tuple[str, ...] = ()
+    code: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MergedBlock:
+    """Parallel branches that became one operator; `tensor` is the sum they made.
+
+    `branches` says each branch in a few words ("Conv 3x3", "identity"), `kernel` the shape of
+    the merged weight; operations are floating-point multiply-adds per sample where known.
+    """
+
+    tensor: str
+    op_type: str
+    branches: tuple[str, ...]
+    kernel: tuple[int, ...]
+    nodes_before: int
+    nodes_after: int
+    operations_before: int | None = None
+    operations_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldReport(Report):
+    """What a fold did, or would do."""
+
+    sites: tuple[FoldSite, ...]
+    merged: tuple[MergedBlock, ...] = ()
+    nodes_before: int = 0
+    nodes_after: int = 0
+    opset: int = 0
+    frozen_inputs: tuple[str, ...] = ()
+    """Initializers that were graph inputs too, and now are constants only."""
+    flushed: int = 0
+    """Elements of folded weights that were subnormal and became zero."""
+    removed_movement: int = 0
+    """Transposes, Reshapes and the like that stood only around a folded node."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def normalizations(self) -> tuple[FoldSite, ...]:
+        """The sites that are BatchNormalization nodes."""
+        return tuple(s for s in self.sites if s.op_type == "BatchNormalization")
+
+    @property
+    def folded(self) -> tuple[FoldSite, ...]:
+        """The sites that were folded."""
+        return tuple(s for s in self.sites if s.verdict == "folded")
+
+    @property
+    def kept(self) -> tuple[FoldSite, ...]:
+        """The sites that were not folded, or whose fold was taken back."""
+        return tuple(s for s in self.sites if s.verdict != "folded")
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult(FoldReport):
+    """A folded model and the report on it."""
+
+    model: onnx.ModelProto = field(kw_only=True, repr=False, metadata={"json": False})
+
+    def save(self, path: str | Path) -> None:
+        """Write the model, whole or not at all. Raises OutputError."""
+        from bnfold.modelio import save_model
+
+        save_model(self.model, path)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputComparison:
+    """One graph output on one provider, level and all samples.
+
+    Errors are relative to the float64 yardstick (`|m - ref| / |ref|`, the worse of norm and of
+    the worst element against the output's largest magnitude); `limit` is what the candidate was
+    allowed. `index`, `expected` and `actual` are of the worst element of candidate against
+    original. `mismatched` counts elements of integer and boolean outputs that differ.
+    """
+
+    tensor: str
+    provider: str
+    level: str
+    dtype: str
+    passed: bool
+    original_error: float | None
+    candidate_error: float | None
+    limit: float | None
+    max_abs: float
+    max_rel: float
+    index: tuple[int, ...] = ()
+    expected: float | int | bool | None = None
+    actual: float | int | bool | None = None
+    elements: int = 0
+    mismatched: int = 0
+    sample: str = ""
+    """Which sample was worst, in words: "normal, batch 3"."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EquivalenceReport(Report):
+    """The proof: truthy when every output passed on every provider."""
+
+    outputs: tuple[OutputComparison, ...]
+    seed: int
+    samples: tuple[str, ...]
+    """Each sample that was run, in words."""
+    judge: Literal["float64", "noise", "tolerance"]
+    """What errors were measured against: a float64 evaluation of the original, the noise between
+    the runtime's own levels, or the plain element-wise rule of `atol` and `rtol`."""
+    providers: tuple[str, ...]
+    culprit: str | None = None
+    """On failure: the first tensor of both models whose value departs."""
+    atol: float | None = None
+    rtol: float | None = None
+    notes: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate is equivalent."""
+        return all(output.passed for output in self.outputs)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Report.to_dict`, with the verdict."""
+        return {"schema": SCHEMA, "equivalent": self.passed, **plain(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedMeasurement:
+    """Original, original again and candidate, interleaved, on one provider and level.
+
+    Times are medians in milliseconds with their interquartile range, `speedup` is the median of
+    the paired ratios original/candidate with a bootstrap 95 % interval, `control` and
+    `control_interval` the same for the original against itself.
+    """
+
+    provider: str
+    level: str
+    threads: int
+    shapes: dict[str, tuple[int, ...]]
+    rounds: int
+    original_ms: float
+    original_spread_ms: float
+    candidate_ms: float
+    candidate_spread_ms: float
+    speedup: float
+    interval: tuple[float, float]
+    control: float
+    control_interval: tuple[float, float]
+    significant: bool
+    """Whether the speedup's interval lies outside of 1 and of what the control shows."""
+    stable: bool
+    """Whether the control is at 1; where it is not, nothing can be told."""
+    outliers: int = 0
+    warmup: int = 0
+    original_session_ms: float = 0.0
+    candidate_session_ms: float = 0.0
+    times_ms: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Every round: "original", "again" and "candidate"."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedReport(Report):
+    """Measurements, the deployment level first; the properties speak of that one."""
+
+    measurements: tuple[SpeedMeasurement, ...]
+    seed: int
+    sentence: str
+    """What the runtime would have folded by itself, in plain words."""
+    original_bytes: int = 0
+    candidate_bytes: int = 0
+    original_nodes: int = 0
+    candidate_nodes: int = 0
+    notes: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def primary(self) -> SpeedMeasurement:
+        """The first provider at the deployment level."""
+        return self.measurements[0]
+
+    @property
+    def speedup(self) -> float:
+        """Median of original/candidate; above 1 is faster."""
+        return self.primary.speedup
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Bootstrap 95 % interval of the speedup."""
+        return self.primary.interval
+
+    @property
+    def control(self) -> float:
+        """The original against itself; its distance from 1 is the machine's noise."""
+        return self.primary.control
+
+    @property
+    def significant(self) -> bool:
+        """Whether the speedup is more than noise."""
+        return self.primary.significant
+
+    @property
+    def original_ms(self) -> float:
+        """Median time of the original, in milliseconds."""
+        return self.primary.original_ms
+
+    @property
+    def candidate_ms(self) -> float:
+        """Median time of the candidate, in milliseconds."""
+        return self.primary.candidate_ms
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeResult(Report):
+    """A folded model with its folds, its proof and its speed (None where not asked for)."""
+
+    folds: FoldReport
+    equivalence: EquivalenceReport | None
+    speed: SpeedReport | None
+    output: str | None = None
+    """The file that was written."""
+    original_bytes: int = 0
+    bytes: int = 0
+    model: onnx.ModelProto = field(kw_only=True, repr=False, metadata={"json": False})
