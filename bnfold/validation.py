@@ -1,0 +1,303 @@
+"""Is this a model that the rest of bnfold can walk without surprises?
+
+Names, order, sizes and versions are checked here, where a message can be about the user's own
+graph; what the operators' schemas demand is left to onnx's checker. Weights are never copied:
+the checker sees a skeleton in which every tensor is empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from bnfold.errors import ModelError
+from bnfold.order import graphs, subgraphs
+
+EXPORT_AGAIN = "Export the model again, or repair it with the tool that made it."
+UPGRADE = "Upgrade onnx (pip install --upgrade onnx), or export the model with an older opset."
+EXPERIMENTAL = frozenset(
+    {"ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill"}
+    | {"ImageScaler", "ParametricSoftplus", "Scale", "ScaledTanh"}
+)
+"""Operators of long ago that the checker accepts with a warning on standard error."""
+
+
+def check_model(model: ModelProto, name: str = "the model") -> None:
+    """Raise ModelError, with a message that starts with `name`, unless the model is sound."""
+    try:
+        held = list(tensors(model))  # first, for it finds graphs that nest too deeply
+        _check_versions(model)
+        _check_names(model)
+        for owner, tensor in held:
+            _check_size(owner, tensor)
+        _check_schemas(model)
+    except ModelError as error:
+        raise ModelError(f"{name} is not a valid ONNX model: {error}", error.hint) from None
+
+
+# -- versions -----------------------------------------------------------------------------------
+
+
+def _check_versions(model: ModelProto) -> None:
+    if not model.HasField("graph"):
+        raise ModelError("it holds no graph", EXPORT_AGAIN)
+    if model.ir_version < 1:
+        raise ModelError("its IR version is missing", EXPORT_AGAIN)
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"it has IR version {model.ir_version}, "
+            f"and onnx {onnx.__version__} knows none past {onnx.IR_VERSION}",
+            UPGRADE,
+        )
+    newest = {domain: last for domain, (_, last) in _schema_versions().items()}
+    for entry in model.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        known = newest.get(domain)
+        if known is not None and not 1 <= entry.version <= known:
+            raise ModelError(
+                f"it uses opset {entry.version} of {domain or 'ai.onnx'}, "
+                f"and onnx {onnx.__version__} knows 1 to {known}",
+                UPGRADE,
+            )
+
+
+def _schema_versions() -> dict[str, tuple[int, int]]:
+    versions: dict[str, tuple[int, int]] = onnx.defs.C.schema_version_map()
+    return versions
+
+
+# -- names and order ----------------------------------------------------------------------------
+
+
+def _check_names(model: ModelProto) -> None:
+    _check_graph(model.graph, set())
+    for function in model.functions:
+        _check_body(function.node, set(function.input), set())
+
+
+def _check_graph(graph: GraphProto, outer: set[str]) -> None:
+    """Every name is made once and before it is read; `outer` is what enclosing graphs made."""
+    made: set[str] = set()
+    for value in graph.input:
+        _define(value.name, made)
+    constants: set[str] = set()
+    sparse = (initializer.values.name for initializer in graph.sparse_initializer)
+    for constant in chain((initializer.name for initializer in graph.initializer), sparse):
+        _define(constant, constants)
+    made |= constants  # an initializer may be an input's default
+    _check_body(graph.node, made, outer)
+    for value in graph.output:
+        if value.name not in made and value.name not in outer:
+            raise ModelError(f"no node makes its output `{value.name}`", EXPORT_AGAIN)
+
+
+def _check_body(nodes: Iterable[NodeProto], made: set[str], outer: set[str]) -> None:
+    for node in nodes:
+        for name in node.input:
+            if name and name not in made and name not in outer:
+                raise _unmade(nodes, node, name)
+        for graph in subgraphs(node):
+            _check_graph(graph, outer | made)
+        for name in node.output:
+            if name:
+                _define(name, made)
+
+
+def _define(name: str, made: set[str]) -> None:
+    if name in made:
+        raise ModelError(
+            f"the name `{name}` is given to more than one tensor",
+            "Make every tensor's name unique, for example by exporting the model again.",
+        )
+    made.add(name)
+
+
+def _unmade(nodes: Iterable[NodeProto], reader: NodeProto, name: str) -> ModelError:
+    where = f"{describe(reader)} reads `{name}`"
+    if any(name in node.output for node in nodes):  # load_model has sorted what can be sorted
+        return ModelError(f"{where}, which depends on it: its nodes form a cycle", EXPORT_AGAIN)
+    return ModelError(f"{where}, which nothing makes", EXPORT_AGAIN)
+
+
+def describe(node: NodeProto) -> str:
+    """A node in words, named by its output since node names may be missing or repeat."""
+    output = next((name for name in node.output if name), None)
+    return node.op_type if output is None else f"{node.op_type} of `{output}`"
+
+
+# -- tensors ------------------------------------------------------------------------------------
+
+
+def tensors(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    """Every dense tensor of a model and a name for it, at any depth."""
+    bodies = [node for function in model.functions for node in function.node]
+    within = (inner for node in bodies for inner in subgraphs(node))
+    for graph in chain(*map(graphs, chain([model.graph], within))):
+        yield from ((tensor.name, tensor) for tensor in graph.initializer)
+        bodies.extend(graph.node)
+    for node in bodies:
+        owner = next(iter(node.output), "") or node.op_type
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield owner, attribute.t
+            yield from ((owner, tensor) for tensor in attribute.tensors)
+
+
+def is_external(tensor: TensorProto) -> bool:
+    """Whether the tensor's data is in another file."""
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def element_bits(data_type: int) -> int | None:
+    """Bits of one element; None for strings. Raises KeyError for an unknown type."""
+    name = _TYPE_NAMES[data_type]
+    if name in _PLAIN_BITS:
+        return _PLAIN_BITS[name]
+    match = re.search(r"\d+", name)  # UINT8, BFLOAT16, FLOAT8E4M3FN, INT4, ...
+    assert match is not None, name
+    return int(match[0])
+
+
+_PLAIN_BITS: dict[str, int | None] = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8, "STRING": None}
+_TYPE_NAMES: dict[int, str] = {
+    value: name for name, value in TensorProto.DataType.items() if name != "UNDEFINED"
+}
+
+
+def count_bytes(owner: str, tensor: TensorProto) -> int | None:
+    """How many bytes the dims and the type ask for; None for strings. Raises ModelError."""
+    if tensor.data_type not in _TYPE_NAMES:
+        raise ModelError(f"tensor `{owner}` has unknown type {tensor.data_type}", EXPORT_AGAIN)
+    bits = element_bits(tensor.data_type)
+    return None if bits is None else (_count(owner, tensor) * bits + 7) // 8
+
+
+def _count(owner: str, tensor: TensorProto) -> int:
+    count = 1
+    for dim in tensor.dims:
+        if dim < 0:
+            raise ModelError(f"tensor `{owner}` has a negative dimension, {dim}", EXPORT_AGAIN)
+        count *= dim
+    return count
+
+
+def _check_size(owner: str, tensor: TensorProto) -> None:
+    """The data present is as much as dims and type ask for."""
+    needed = count_bytes(owner, tensor)
+    if tensor.HasField("segment"):
+        raise ModelError(f"tensor `{owner}` is stored in segments", EXPORT_AGAIN)
+    if is_external(tensor):
+        if needed is None:
+            raise ModelError(f"tensor `{owner}` keeps strings in another file", EXPORT_AGAIN)
+        return
+    if tensor.HasField("raw_data"):
+        unit, found = "bytes", len(tensor.raw_data)
+    else:
+        unit, needed, found = "values", *_count_values(owner, tensor, needed)
+    if found != needed:
+        kind = _TYPE_NAMES[tensor.data_type].lower()
+        shape = "×".join(map(str, tensor.dims)) or "scalar"
+        raise ModelError(
+            f"tensor `{owner}` holds {found} {unit} where {shape} {kind} needs {needed}",
+            EXPORT_AGAIN,
+        )
+
+
+def _count_values(owner: str, tensor: TensorProto, needed_bytes: int | None) -> tuple[int, int]:
+    """How many values the typed field of a tensor needs and holds."""
+    field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
+    found = len(getattr(tensor, field))
+    bits = element_bits(tensor.data_type)
+    if bits is not None and bits < 8:
+        assert needed_bytes is not None
+        return needed_bytes, found  # several elements are packed into each value
+    per_element = 2 if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128) else 1
+    return per_element * _count(owner, tensor), found
+
+
+# -- operators ----------------------------------------------------------------------------------
+
+
+def _check_schemas(model: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(_skeleton(model))
+    except Exception as error:  # it raises types of four libraries; all say that the model is bad
+        raise ModelError(_first_sentence(str(error)), EXPORT_AGAIN) from None
+
+
+def _first_sentence(text: str) -> str:
+    """The checker's message on one line, without the context that it appends."""
+    lines = [line.strip() for line in text.split("\n\n==> Context")[0].splitlines()]
+    return " ".join(line for line in lines if line)[:400] or "the checker refuses it"
+
+
+def _skeleton(model: ModelProto) -> ModelProto:
+    """The model with every tensor empty, so that the checker copies no weights.
+
+    It claims IR version 4 at least: files of older versions list initializers that are no graph
+    inputs, or import opsets before that was foreseen, and runtimes accept them.
+    """
+    bare = ModelProto(ir_version=max(model.ir_version, 4))
+    bare.opset_import.extend(model.opset_import)
+    if not model.opset_import:
+        bare.opset_import.add(version=1)
+    bare.opset_import.add(domain="experimental", version=1)
+    bare.metadata_props.extend(model.metadata_props)
+    bare.graph.CopyFrom(_bare_graph(model.graph))
+    bare.functions.extend(map(_bare_function, model.functions))
+    return bare
+
+
+def _bare_graph(graph: GraphProto) -> GraphProto:
+    return GraphProto(
+        name=graph.name or "graph",  # the checker wants one, runtimes do not
+        input=graph.input,
+        output=graph.output,
+        initializer=map(_bare_tensor, graph.initializer),
+        sparse_initializer=graph.sparse_initializer,
+        node=map(_bare_node, graph.node),
+    )
+
+
+def _bare_function(function: FunctionProto) -> FunctionProto:
+    bare = FunctionProto()
+    bare.CopyFrom(function)
+    del bare.node[:]
+    bare.node.extend(map(_bare_node, function.node))
+    return bare
+
+
+def _bare_node(node: NodeProto) -> NodeProto:
+    experimental = not node.domain and node.op_type in EXPERIMENTAL
+    return NodeProto(
+        name=node.name,
+        op_type=node.op_type,
+        domain="experimental" if experimental else node.domain,
+        input=node.input,
+        output=node.output,
+        attribute=map(_bare_attribute, node.attribute),
+    )
+
+
+def _bare_attribute(attribute: AttributeProto) -> AttributeProto:
+    heavy: dict[str, Any] = {}
+    if attribute.HasField("t"):
+        heavy["t"] = _bare_tensor(attribute.t)
+    if attribute.HasField("g"):
+        heavy["g"] = _bare_graph(attribute.g)
+    if attribute.tensors:
+        heavy["tensors"] = map(_bare_tensor, attribute.tensors)
+    if attribute.graphs:
+        heavy["graphs"] = map(_bare_graph, attribute.graphs)
+    if not heavy:
+        return attribute
+    return AttributeProto(name=attribute.name, type=attribute.type, **heavy)
+
+
+def _bare_tensor(tensor: TensorProto) -> TensorProto:
+    return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0])
