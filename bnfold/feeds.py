@@ -1,0 +1,299 @@
+"""What is a model run on? Data that the user gives, and generated data from a printed seed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from bnfold.errors import BnfoldError, InputError
+from bnfold.ranges import IntegerRange, integer_range, known_sizes
+from bnfold.sizes import Dims, InputSpec, describe, find_sizes, input_specs
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+Data = str | Path | Array | Feeds | Iterable[Feeds]
+Runs = Callable[[Feeds], object]
+"""Runs the model; a BnfoldError means that it does not accept the feeds."""
+
+SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One set of inputs. `name` says it in words: "normal, batch 3"."""
+
+    name: str
+    feeds: Feeds
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What to run on, in order, and what there is to say about it."""
+
+    items: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each sample in words."""
+        return tuple(sample.name for sample in self.items)
+
+
+def make_samples(
+    model: onnx.ModelProto,
+    run: Runs,
+    *,
+    data: Data | None = None,
+    dims: Dims | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Samples:
+    """The user's data where given, else `samples` generated sets of inputs.
+
+    `run` tries sizes; those that the model refuses are skipped with a note. Raises InputError
+    when the data does not fit or no size runs.
+    """
+    if data is not None:
+        return Samples(tuple(load_data(model, data)))
+    if samples < 1:
+        raise InputError(f"{samples} samples prove nothing", "ask for at least one")
+    return generate(model, run, dims=dims, samples=samples, seed=seed)
+
+
+# --- generated -----------------------------------------------------------------------------
+
+
+def generate(
+    model: onnx.ModelProto, run: Runs, *, dims: Dims | None, samples: int, seed: int
+) -> Samples:
+    """Samples of several distributions at several sizes, the same for the same seed."""
+    specs = input_specs(model, dims)
+    maker = _Maker(model, specs, seed)
+    found, notes = find_sizes(model, specs, lambda sizes: _refusal(run, maker("normal", sizes)))
+    # Every size sees normal data first; then the other distributions take the sizes in turn.
+    plan = [("normal", sizes) for sizes in found]
+    others = [name for name in DISTRIBUTIONS if name != "normal"]
+    plan += [(name, found[i % len(found)]) for i, name in enumerate(others)]
+    while len(plan) < samples:
+        plan.append(("normal", found[len(plan) % len(found)]))
+    made = [maker(name, sizes, draw) for draw, (name, sizes) in enumerate(plan[:samples])]
+    return Samples(tuple(made if specs else made[:1]), tuple(notes))
+
+
+def _refusal(run: Runs, sample: Sample) -> BnfoldError | None:
+    try:
+        run(sample.feeds)
+    except BnfoldError as error:
+        return error
+    return None
+
+
+class _Maker:
+    """Makes samples of one model."""
+
+    def __init__(self, model: onnx.ModelProto, specs: Sequence[InputSpec], seed: int) -> None:
+        self.specs = specs
+        self.seed = seed
+        known = known_sizes(model)
+        self.ranges = {s.name: integer_range(model.graph, s.name, known) for s in specs}
+
+    def __call__(self, distribution: str, sizes: Mapping[str, int], draw: int = 0) -> Sample:
+        """One sample; each input has a random stream of its own."""
+        feeds = {}
+        for spec in self.specs:
+            rng = np.random.default_rng([self.seed, draw, zlib.crc32(spec.name.encode())])
+            shape = spec.at(sizes)
+            feeds[spec.name] = fill(distribution, rng, shape, spec.dtype, self.ranges[spec.name])
+        name = f"{distribution}, {describe(sizes)}" if sizes else distribution
+        return Sample(name, feeds)
+
+
+def fill(
+    distribution: str,
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    allowed: IntegerRange,
+) -> Array:
+    """One input. Whole numbers and booleans ignore the distribution, except "zeros"."""
+    if dtype.kind == "b":
+        return rng.random(shape) < (0.0 if distribution == "zeros" else 0.5)
+    if dtype.kind in "iu":
+        high = min(allowed.high, int(np.iinfo(dtype).max) + 1)
+        if distribution == "zeros":
+            return np.full(shape, allowed.low, dtype)
+        return rng.integers(allowed.low, high, shape).astype(dtype)
+    values = DISTRIBUTIONS[distribution](rng, shape, float(np.finfo(dtype).tiny))
+    return values.astype(dtype)
+
+
+def _channels(rng: np.random.Generator, shape: tuple[int, ...], _: float) -> Array:
+    """Each channel (axis 1) holds one number, as a padded or a blank image does."""
+    kept = tuple(size if axis < 2 else 1 for axis, size in enumerate(shape))
+    return np.broadcast_to(rng.standard_normal(kept), shape)
+
+
+DISTRIBUTIONS: Mapping[
+    str, Callable[[np.random.Generator, tuple[int, ...], float], NDArray[np.float64]]
+] = {
+    "normal": lambda rng, shape, _: rng.standard_normal(shape),
+    "uniform": lambda rng, shape, _: rng.random(shape),  # an image scaled to [0, 1)
+    "wide": lambda rng, shape, _: 30 * rng.standard_normal(shape),  # reaches saturation
+    "constant channels": _channels,
+    "zeros": lambda _rng, shape, _: np.zeros(shape),
+    "sparse": lambda rng, shape, _: rng.standard_normal(shape) * (rng.random(shape) < 0.1),
+    "pixels": lambda rng, shape, _: rng.integers(0, 256, shape).astype(np.float64),
+    "subnormal": lambda rng, shape, tiny: tiny * rng.uniform(-1, 1, shape),
+}
+"""How floating-point inputs are drawn; the last argument is the type's smallest normal number."""
+
+
+# --- given by the user ---------------------------------------------------------------------
+
+
+def load_data(model: onnx.ModelProto, data: Data) -> Iterator[Sample]:
+    """The user's samples, checked against the model. Raises InputError where they do not fit."""
+    specs = input_specs(model, _ranks(model, data))
+    count = 0
+    for name, feeds in _read(data, specs):
+        _check(feeds, specs, name)
+        yield Sample(name, {spec.name: np.asarray(feeds[spec.name]) for spec in specs})
+        count += 1
+    if not count:
+        raise InputError("the data holds no sample", "give at least one set of inputs")
+
+
+def _ranks(model: onnx.ModelProto, data: Data) -> Dims:
+    """Shapes for inputs that declare no rank, so that data can stand in for `dims`."""
+    del data
+    unknown = [v for v in model.graph.input if not v.type.tensor_type.HasField("shape")]
+    return {value.name: () for value in unknown}
+
+
+def _read(data: Data, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Feeds]]:
+    if isinstance(data, (str, Path)):
+        yield from _read_path(Path(data), specs)
+    elif isinstance(data, np.ndarray):
+        yield "given", {_only(specs).name: data}
+    elif isinstance(data, Mapping):
+        yield "given", data
+    else:
+        for index, feeds in enumerate(data):
+            yield f"given {index}", feeds
+
+
+def _read_path(path: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Feeds]]:
+    if path.is_dir():
+        yield from _read_test_sets(path, specs)
+        return
+    if path.suffix not in (".npz", ".npy"):
+        raise InputError(
+            f"{path} is neither .npz, .npy nor a folder of test sets",
+            "numpy.savez(path, input_name=array) writes a fitting file",
+        )
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if path.suffix == ".npz":
+            with loaded:
+                yield path.name, {name: loaded[name] for name in loaded.files}
+        else:
+            yield path.name, {_only(specs).name: loaded}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}", "numpy.savez(path, input_name=array) writes one"
+        ) from error
+
+
+def _only(specs: Sequence[InputSpec]) -> InputSpec:
+    if len(specs) == 1:
+        return specs[0]
+    raise InputError(
+        f"one array was given, but the model has {len(specs)} inputs: "
+        f"{', '.join(map(str, specs))}",
+        "name them: an .npz file, or a dict of arrays",
+    )
+
+
+def _read_test_sets(folder: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Feeds]]:
+    """ONNX test sets: test_data_set_0/input_0.pb, in the order of the inputs or named."""
+    sets = sorted(folder.glob("test_data_set_*")) or [folder]
+    found = False
+    for one in sets:
+        files = sorted(one.glob("input_*.pb"), key=lambda path: _number(path.stem))
+        if files:
+            found = True
+            yield one.name, dict(_read_tensors(files, specs))
+    if not found:
+        raise InputError(
+            f"{folder} holds no test_data_set_*/input_*.pb",
+            "give a folder of ONNX test sets, or an .npz file",
+        )
+
+
+def _number(stem: str) -> int:
+    digits = stem.rsplit("_", 1)[-1]
+    return int(digits) if digits.isdigit() else 0
+
+
+def _read_tensors(
+    files: Sequence[Path], specs: Sequence[InputSpec]
+) -> Iterator[tuple[str, Array]]:
+    names = {spec.name for spec in specs}
+    for index, path in enumerate(files):
+        tensor = onnx.TensorProto()
+        try:
+            tensor.ParseFromString(path.read_bytes())
+            value = numpy_helper.to_array(tensor)
+        except Exception as error:  # protobuf's DecodeError shares no base but Exception
+            raise InputError(
+                f"{path} is not a serialized tensor: {error}",
+                "onnx.numpy_helper.from_array makes one",
+            ) from error
+        position = specs[index].name if index < len(specs) else path.stem
+        yield (tensor.name if tensor.name in names else position), value
+
+
+def _check(feeds: Feeds, specs: Sequence[InputSpec], where: str) -> None:
+    if not isinstance(feeds, Mapping):
+        raise InputError(
+            f"{where}: expected a dict of arrays, found {type(feeds).__name__}",
+            "map each input's name to its array",
+        )
+    expected = ", ".join(map(str, specs))
+    names = {spec.name for spec in specs}
+    wrong = sorted(names.symmetric_difference(feeds))
+    if wrong:
+        raise InputError(
+            f"{where}: expected {expected}; found {', '.join(sorted(feeds)) or 'nothing'}",
+            "name the arrays after the model's inputs",
+        )
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        _check_array(np.asarray(feeds[spec.name]), spec, sizes, where)
+
+
+def _check_array(array: Array, spec: InputSpec, sizes: dict[str, int], where: str) -> None:
+    """One array against its input; `sizes` remembers symbols so that equal names stay equal."""
+    found = f"{array.dtype} {array.shape}"
+    if array.dtype != spec.dtype:
+        raise InputError(
+            f"{where}: input {spec} was given {found}",
+            f"convert it: array.astype({str(spec.dtype)!r})",
+        )
+    fits = not spec.shape or len(array.shape) == len(spec.shape)
+    for want, got in zip(spec.shape, array.shape, strict=False):
+        known = sizes.setdefault(want, got) if isinstance(want, str) else want
+        fits = fits and known == got
+    if not fits:
+        raise InputError(
+            f"{where}: input {spec} was given {found}",
+            "reshape the data to the model's sizes",
+        )

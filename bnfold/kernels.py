@@ -1,0 +1,308 @@
+"""What do the heavy operators compute? NumPy kernels that keep float64 and run at BLAS speed.
+
+Arithmetic only: arrays in, arrays out. Formulas are those of the ONNX operator pages
+(https://onnx.ai/onnx/operators/); each kernel is held against the plain reference evaluator and
+against ONNX Runtime in the tests. Layout is channels first: `(N, C, *spatial)`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Pads = tuple[tuple[int, int], ...]
+"""(before, after) for each spatial axis."""
+
+COLUMN_BYTES = 64 << 20
+"""How large the unrolled input of one convolution step may get."""
+
+
+def resolve_pads(
+    auto_pad: str,
+    pads: Sequence[int] | None,
+    sizes: Sequence[int],
+    spans: Sequence[int],
+    strides: Sequence[int],
+) -> Pads:
+    """Explicit pads for inputs of `sizes` under windows of `spans` (dilation included)."""
+    rank = len(sizes)
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        rows = zip(sizes, spans, strides, strict=True)
+        needed = [max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in rows]
+        small, large = [n // 2 for n in needed], [n - n // 2 for n in needed]
+        upper = auto_pad == "SAME_UPPER"
+        return tuple(zip(small, large, strict=True) if upper else zip(large, small, strict=True))
+    if auto_pad == "VALID" or pads is None:
+        return ((0, 0),) * rank
+    return tuple(zip(pads[:rank], pads[rank:], strict=True))
+
+
+def conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Pads,
+    group: int = 1,
+) -> Array:
+    """Convolution of any rank: x (N, C, *in), w (O, C/group, *k), b (O) -> (N, O, *out)."""
+    kernel = w.shape[2:]
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    padded = np.pad(x, ((0, 0), (0, 0), *pads)) if any(map(any, pads)) else x
+    out = tuple(
+        (n - span) // s + 1 for n, span, s in zip(padded.shape[2:], spans, strides, strict=True)
+    )
+    y = np.empty((x.shape[0], w.shape[0], *out), np.result_type(x, w))
+    # (O, C/group, *k) -> (group, O/group, C/group * taps)
+    matrix = w.reshape(group, w.shape[0] // group, -1)
+    windows = _windows(padded, spans, strides, dilations)  # (N, C, *out, *k)
+    for image, rows in _steps(windows, out, kernel):
+        columns = _columns(windows[image][:, rows], group, len(kernel))
+        product = matrix @ columns  # (group, O/group, taken outputs)
+        y[image, :, rows] = product.reshape(w.shape[0], -1, *out[1:])
+    if b is not None:
+        y += b.reshape(-1, *(1,) * len(kernel))
+    return y
+
+
+def _windows(
+    x: Array, spans: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> Array:
+    """A view (N, C, *out, *k) of all windows; no data is copied."""
+    axes = tuple(range(2, x.ndim))
+    view = np.lib.stride_tricks.sliding_window_view(x, tuple(spans), axes)
+    starts = tuple(slice(None, None, s) for s in strides)
+    taps = tuple(slice(None, None, d) for d in dilations)
+    return view[(slice(None), slice(None), *starts, *taps)]
+
+
+def _steps(
+    windows: Array, out: Sequence[int], kernel: Sequence[int]
+) -> Iterator[tuple[int, slice]]:
+    """(image, rows of the first output axis), cut so that the columns stay small."""
+    per_row = 8 * windows.shape[1] * math.prod(out[1:]) * math.prod(kernel)
+    height = max(1, COLUMN_BYTES // max(per_row, 1))
+    for image in range(windows.shape[0]):
+        for start in range(0, out[0], height):
+            yield image, slice(start, min(start + height, out[0]))
+
+
+def _columns(windows: Array, group: int, rank: int) -> Array:
+    """(C, *out, *k) -> (group, C/group * taps, outputs)."""
+    outs, taps = range(1, 1 + rank), range(1 + rank, 1 + 2 * rank)
+    moved = windows.transpose(0, *taps, *outs)
+    return moved.reshape(group, -1, math.prod(windows.shape[1 : 1 + rank]))
+
+
+def conv_transpose(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Pads,
+    output_padding: Sequence[int],
+    group: int = 1,
+) -> Array:
+    """Transposed convolution: x (N, C, *in), w (C, O/group, *k), b (O) -> (N, O, *out).
+
+    Each input element spreads its kernel over the output; pads cut the rim away.
+    """
+    kernel, sizes = w.shape[2:], x.shape[2:]
+    channels = w.shape[1] * group
+    full = tuple(
+        (n - 1) * s + (k - 1) * d + 1 + extra
+        for n, s, k, d, extra in zip(
+            sizes, strides, kernel, dilations, output_padding, strict=True
+        )
+    )
+    # (C, O/group, *k) -> (group, taps, O/group, C/group)
+    matrix = w.reshape(group, w.shape[0] // group, w.shape[1], -1).transpose(0, 3, 2, 1)
+    # (N, C, *in) -> (N, group, C/group, inputs)
+    columns = x.reshape(x.shape[0], group, x.shape[1] // group, -1)
+    y = np.zeros((x.shape[0], channels, *full), np.result_type(x, w))
+    for tap, offsets in enumerate(itertools.product(*map(range, kernel))):
+        spread = (matrix[:, tap] @ columns).reshape(x.shape[0], channels, *sizes)
+        y[_spatial(_landing(offsets, dilations, strides, sizes))] += spread
+    # A negative pad lies outside of what any kernel reaches: those outputs are zero.
+    y = np.pad(y, ((0, 0), (0, 0), *((max(-lo, 0), max(-hi, 0)) for lo, hi in pads)))
+    sizes_cut = zip(pads, y.shape[2:], strict=True)
+    y = y[_spatial(slice(max(lo, 0), n - max(hi, 0)) for (lo, hi), n in sizes_cut)]
+    return y if b is None else y + b.reshape(-1, *(1,) * len(kernel))
+
+
+def _landing(
+    offsets: Sequence[int], dilations: Sequence[int], strides: Sequence[int], sizes: Sequence[int]
+) -> Iterator[slice]:
+    """Where one tap of every kernel lands in the output."""
+    for offset, d, s, n in zip(offsets, dilations, strides, sizes, strict=True):
+        yield slice(offset * d, offset * d + (n - 1) * s + 1, s)
+
+
+def transposed_pads(
+    auto_pad: str,
+    pads: Sequence[int] | None,
+    output_shape: Sequence[int] | None,
+    full: Sequence[int],
+    targets: Sequence[int],
+) -> Pads:
+    """Pads of a ConvTranspose whose unpadded output is `full`; `targets` is in * stride."""
+    rank = len(full)
+    if output_shape is None and auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
+        return resolve_pads(auto_pad, pads, full, full, (1,) * rank)
+    wanted = targets if output_shape is None else list(output_shape)[-rank:]
+    totals = [f - want for f, want in zip(full, wanted, strict=True)]
+    halves = [(total // 2, total - total // 2) for total in totals]
+    # From opset 11 on the larger half goes to the end only for SAME_UPPER.
+    return tuple((lo, hi) if auto_pad == "SAME_UPPER" else (hi, lo) for lo, hi in halves)
+
+
+def pooled_sizes(
+    sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int], pads: Pads, ceil: bool
+) -> tuple[int, ...]:
+    """Output sizes of a pool; with `ceil` a last window must still start inside the input."""
+    found = []
+    for n, span, s, (lo, hi) in zip(sizes, spans, strides, pads, strict=True):
+        room = n + lo + hi - span
+        size = (-(-room // s) if ceil else room // s) + 1
+        found.append(size - (ceil and (size - 1) * s >= n + lo))
+    return tuple(found)
+
+
+def _taps(
+    padded: Array,
+    out: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> Iterator[Array]:
+    """For each tap of the window, what all windows (N, C, *out) see there."""
+    for offsets in itertools.product(*map(range, kernel)):
+        slices = (
+            slice(o * d, o * d + (n - 1) * s + 1, s)
+            for o, d, n, s in zip(offsets, dilations, out, strides, strict=True)
+        )
+        yield padded[_spatial(slices)]
+
+
+def _padded(
+    x: Array,
+    out: Sequence[int],
+    spans: Sequence[int],
+    strides: Sequence[int],
+    pads: Pads,
+    value: float,
+) -> Array:
+    """`x` padded so that every window of `out` fits, those that `ceil` added too."""
+    ends = [(n - 1) * s + span for n, s, span in zip(out, strides, spans, strict=True)]
+    widths = [
+        (lo, max(end - lo - n, hi))
+        for (lo, hi), end, n in zip(pads, ends, x.shape[2:], strict=True)
+    ]
+    return np.pad(x, ((0, 0), (0, 0), *widths), constant_values=value)
+
+
+def _spatial(slices: Iterable[slice]) -> tuple[slice, ...]:
+    """An index that takes all images and channels, and `slices` of the other axes."""
+    return (slice(None), slice(None), *slices)
+
+
+def _sum(arrays: Iterator[Array]) -> Array:
+    total = next(arrays).copy()
+    for array in arrays:
+        total += array
+    return total
+
+
+def max_pool(
+    x: Array,
+    kernel: Sequence[int],
+    *,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Pads,
+    ceil: bool = False,
+) -> Array:
+    """Maximum over windows; padding never wins."""
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    out = pooled_sizes(x.shape[2:], spans, strides, pads, ceil)
+    padded = _padded(x, out, spans, strides, pads, -np.inf)
+    taps = _taps(padded, out, kernel, strides, dilations)
+    y = next(taps).copy()
+    for tap in taps:
+        np.maximum(y, tap, out=y)
+    return y
+
+
+def average_pool(
+    x: Array,
+    kernel: Sequence[int],
+    *,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Pads,
+    ceil: bool = False,
+    count_padding: bool = False,
+) -> Array:
+    """Mean over windows; padding counts only on request, what `ceil` adds never does."""
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    out = pooled_sizes(x.shape[2:], spans, strides, pads, ceil)
+    padded = _padded(x, out, spans, strides, pads, 0.0)
+    total = _sum(_taps(padded, out, kernel, strides, dilations))
+    ones = np.ones((1, 1, *x.shape[2:]))
+    if count_padding:
+        ones = np.pad(ones, ((0, 0), (0, 0), *pads), constant_values=1.0)
+        room: Pads = ((0, 0),) * len(pads)
+    else:
+        room = pads
+    seen = _padded(ones, out, spans, strides, room, 0.0)
+    counts = _sum(_taps(seen, out, kernel, strides, dilations))
+    return np.asarray(total / counts)
+
+
+def batch_normalization(
+    x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float
+) -> Array:
+    """Inference BatchNormalization over axis 1; statistics (C), or one for each element."""
+    shape = (-1, *(1,) * (x.ndim - 2)) if scale.ndim == 1 and x.ndim > 1 else scale.shape
+    gain = scale / np.sqrt(var + epsilon)
+    return np.asarray(x * gain.reshape(shape) + (b - mean * gain).reshape(shape))
+
+
+def local_response(x: Array, size: int, alpha: float, beta: float, bias: float) -> Array:
+    """LRN over axis 1: the window reaches floor((size-1)/2) back and ceil((size-1)/2) ahead."""
+    squares = np.cumsum(np.pad(x * x, ((0, 0), (1, 0), *((0, 0),) * (x.ndim - 2))), axis=1)
+    channels = np.arange(x.shape[1])
+    low = np.maximum(channels - (size - 1) // 2, 0)
+    high = np.minimum(channels + size // 2, x.shape[1] - 1) + 1
+    total = squares[:, high] - squares[:, low]
+    return np.asarray(x / (bias + (alpha / size) * total) ** beta)
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """exp(x) / sum(exp(x)) along one axis."""
+    raised = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+    return np.asarray(raised / raised.sum(axis=axis, keepdims=True))
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    """log(softmax(x)), without taking the logarithm of what underflowed."""
+    shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def erf(x: Array) -> Array:
+    """The error function, element by element."""
+    return np.asarray(_erf(x))

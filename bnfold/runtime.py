@@ -1,0 +1,332 @@
+"""How is a model run? The only file that knows ONNX Runtime.
+
+Nothing here is imported before it is needed: `import bnfold` works without a runtime, and the
+first session without one ends in `RuntimeUnavailable` with the two commands that install it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold.errors import InputError, ProviderUnavailable, RuntimeUnavailable
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+Level = Literal["disable", "basic", "extended", "all"]
+Provider = str | tuple[str, Mapping[str, str]]
+"""A provider by alias or by ONNX Runtime's name, with options where given."""
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+CPU = "CPUExecutionProvider"
+GPU_PROVIDERS = frozenset(
+    {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
+)
+"""Providers whose inputs and outputs can be bound on the device as "cuda"."""
+
+BN_FUSIONS = ("ConvBNFusion", "MatMul_BatchNormalization_Fusion")
+"""ONNX Runtime's own folds of BatchNormalization, by the names `disabled_optimizers` knows
+(core/optimizer/conv_bn_fusion.h and matmul_bn_fusion.h)."""
+
+ALIASES: Mapping[str, str] = {
+    "acl": "ACLExecutionProvider",
+    "cann": "CANNExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "cpu": CPU,
+    "cuda": "CUDAExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "dnnl": "DnnlExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "nnapi": "NnapiExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "trt": "TensorrtExecutionProvider",
+    "trtrtx": "NvTensorRTRTXExecutionProvider",
+    "vitisai": "VitisAIExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
+
+_DEFAULT_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    # TF32 keeps ten bits of mantissa: with it on, float32 weights cannot be told from their
+    # neighbours and a proof would prove nothing.
+    "CUDAExecutionProvider": {"use_tf32": "0"},
+}
+
+_ORT_LEVELS: Mapping[Level, str] = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_PROTOBUF_LIMIT = (
+    2**31 - 2**20
+)  # a serialized protobuf cannot pass 2 GiB; leave room for the graph
+_SILENT = 4  # ORT's severity "fatal": what matters arrives as an exception
+
+_DTYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output as the runtime sees it; unknown dimensions are None or a symbol."""
+
+    name: str
+    kind: str
+    """ONNX Runtime's spelling of the type, "tensor(float)"."""
+    shape: tuple[int | str | None, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The NumPy type; None for what NumPy cannot hold."""
+        kind = _DTYPES.get(self.kind)
+        return None if kind is None else np.dtype(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A model loaded on one provider at one level."""
+
+    provider: str
+    level: Level
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    create_ms: float
+    """How long the runtime took to load and optimize the model."""
+    handle: Any = field(repr=False)
+    """The `onnxruntime.InferenceSession`."""
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """All outputs by name. `feeds` may hold more than the model asks for.
+
+        Raises InputError where a feed does not fit, RuntimeUnavailable where a kernel fails.
+        """
+        wanted = {port.name: feeds[port.name] for port in self.inputs if port.name in feeds}
+        try:
+            values = self.handle.run(None, wanted)
+        except Exception as error:  # ORT's exceptions share no base but Exception
+            raise _run_error(error, self, wanted) from error
+        return dict(zip((port.name for port in self.outputs), values, strict=True))
+
+
+def ort() -> Any:
+    """The onnxruntime module. Raises RuntimeUnavailable when it is not installed."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "onnxruntime is not installed",
+            'pip install "bnfold[cpu]", or pip install "bnfold[gpu]" on a machine with CUDA',
+        ) from error
+
+
+def available_providers() -> tuple[str, ...]:
+    """The providers that the installed runtime offers, its preferred one first."""
+    return tuple(ort().get_available_providers())
+
+
+def provider_name(provider: Provider) -> str:
+    """ONNX Runtime's name of a provider. Raises ProviderUnavailable for an unknown alias."""
+    name = provider if isinstance(provider, str) else provider[0]
+    known = {full.lower(): full for full in (*ALIASES.values(), *ort().get_all_providers())}
+    full = ALIASES.get(name.lower()) or known.get(name.lower())
+    if full is None:
+        raise ProviderUnavailable(
+            f"{name} is not a provider that onnxruntime knows",
+            f"choose among {', '.join(sorted(ALIASES))}",
+        )
+    return full
+
+
+def resolve_provider(provider: Provider) -> tuple[str, dict[str, str]]:
+    """A provider's name and options. Raises ProviderUnavailable when it is not offered."""
+    name = provider_name(provider)
+    if name not in available_providers():
+        raise ProviderUnavailable(
+            f"{name} is not available in onnxruntime {ort().__version__} "
+            f"(it has {', '.join(available_providers())})",
+            _provider_hint(name),
+        )
+    given = {} if isinstance(provider, str) else dict(provider[1])
+    return name, {**_DEFAULT_OPTIONS.get(name, {}), **given}
+
+
+def _provider_hint(name: str) -> str:
+    if name in GPU_PROVIDERS:
+        return 'pip uninstall onnxruntime, then pip install "bnfold[gpu]"'
+    return f"install a build of onnxruntime that has {name}, or choose another provider"
+
+
+def open_session(
+    model: onnx.ModelProto | str | Path,
+    *,
+    provider: Provider = CPU,
+    level: Level = "all",
+    threads: int | None = None,
+    without: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    save_optimized: Path | None = None,
+) -> Session:
+    """Load a model.
+
+    `without` names optimizers of the runtime to switch off (`BN_FUSIONS`), `outputs` tensors to
+    expose beside the graph's own outputs, `save_optimized` where the runtime leaves the graph
+    it made. Raises ProviderUnavailable when another provider than the one asked for would
+    answer, RuntimeUnavailable when the runtime cannot load the model.
+    """
+    name, options = resolve_provider(provider)
+    settings = _settings(level, threads, save_optimized)
+    fallback = [] if name == CPU else [CPU]  # for nodes that the provider does not know
+    with _loadable(model, outputs) as source:
+        start = time.perf_counter()
+        try:
+            handle = ort().InferenceSession(
+                source,
+                settings,
+                providers=[(name, options), *fallback],
+                disabled_optimizers=list(without),
+            )
+        except Exception as error:  # ORT's exceptions share no base but Exception
+            raise _load_error(error, level) from error
+        elapsed = 1e3 * (time.perf_counter() - start)
+    _refuse_fallback(handle, name)
+    ports = (_ports(handle.get_inputs()), _ports(handle.get_outputs()))
+    return Session(name, level, *ports, create_ms=elapsed, handle=handle)
+
+
+def _settings(level: Level, threads: int | None, save_optimized: Path | None) -> Any:
+    if level not in LEVELS:
+        raise InputError(
+            f"{level!r} is not an optimization level", f"choose among {', '.join(LEVELS)}"
+        )
+    settings = ort().SessionOptions()
+    settings.graph_optimization_level = getattr(ort().GraphOptimizationLevel, _ORT_LEVELS[level])
+    settings.log_severity_level = _SILENT
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+    if save_optimized is not None:
+        settings.optimized_model_filepath = str(save_optimized)
+    return settings
+
+
+def _refuse_fallback(handle: Any, name: str) -> None:
+    """ONNX Runtime falls back with a warning; an answer by another provider is no proof."""
+    got = handle.get_providers()[0]
+    if got != name:
+        raise ProviderUnavailable(
+            f"{name} could not start: onnxruntime {ort().__version__} fell back to {got}",
+            "look at the driver and the libraries that this provider needs",
+        )
+
+
+def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
+    return tuple(Port(a.name, a.type, tuple(a.shape)) for a in arguments)
+
+
+@contextmanager
+def _loadable(
+    model: onnx.ModelProto | str | Path, outputs: Sequence[str]
+) -> Iterator[str | bytes]:
+    """What InferenceSession takes: a path, or bytes where they fit into a protobuf."""
+    if isinstance(model, (str, Path)) and not outputs:
+        yield str(model)
+        return
+    proto = onnx.load(model) if isinstance(model, (str, Path)) else model
+    proto = expose(proto, outputs) if outputs else proto
+    if proto.ByteSize() < _PROTOBUF_LIMIT:
+        yield proto.SerializeToString()
+        return
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+        path = Path(folder, "model.onnx")
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)  # `save_model` moves the tensors out of the model it is given
+        onnx.save_model(copy, path, save_as_external_data=True, location="model.data")
+        yield str(path)
+
+
+def expose(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """A copy whose graph outputs also hold `tensors`; their types are left to the runtime."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {output.name for output in copy.graph.output}
+    for tensor in tensors:
+        if tensor not in present:
+            copy.graph.output.add().name = tensor
+    return copy
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text.removeprefix("[ONNXRuntimeError] : ")[:400]
+
+
+def _load_error(error: Exception, level: str) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"onnxruntime {ort().__version__} cannot load the model at level {level}: "
+        f"{_first_line(error)}",
+        "see whether the model is valid (onnx.checker) and whether this runtime is new enough "
+        "for its opset and operators",
+    )
+
+
+def _run_error(
+    error: Exception, session: Session, feeds: Feeds
+) -> InputError | RuntimeUnavailable:
+    shapes = ", ".join(f"{name} {tuple(a.shape)} {a.dtype}" for name, a in feeds.items())
+    missing = [port.name for port in session.inputs if port.name not in feeds]
+    if missing:
+        return InputError(
+            f"no data for input {', '.join(missing)}",
+            f"the model's inputs are {', '.join(port.name for port in session.inputs)}",
+        )
+    if type(error).__name__ == "InvalidArgument":
+        return InputError(
+            f"the model does not accept {shapes}: {_first_line(error)}",
+            "choose other sizes, for example with --input NAME=1x3x224x224",
+        )
+    return RuntimeUnavailable(
+        f"onnxruntime {ort().__version__} failed on {session.provider} with {shapes}: "
+        f"{_first_line(error)}",
+        "other sizes may work: --input NAME=1x3x224x224",
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, as reports print them."""
+    import platform
+
+    return {
+        "onnxruntime": str(ort().__version__),
+        "onnx": onnx.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system().lower()}-{platform.machine()}",
+    }
