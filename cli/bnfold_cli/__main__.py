@@ -1,0 +1,5 @@
+"""`python -m bnfold_cli` is `bnfold`."""
+
+from bnfold_cli.app import main
+
+main()

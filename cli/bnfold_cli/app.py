@@ -1,0 +1,393 @@
+"""The commands: options in, a library call, a renderer out, an exit code."""
+
+# ruff: noqa: ARG001 - typer wants every option as an argument, also those that `run` reads
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from bnfold_cli import options, render
+from bnfold_cli.console import Console
+
+if TYPE_CHECKING:
+    from bnfold.report import SpeedReport
+
+YES, NO, COULD_NOT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+app = typer.Typer(
+    name="bnfold",
+    help="Folds batch normalization into the weights of ONNX models, exactly, proves it on "
+    "ONNX Runtime and measures the speedup.",
+    epilog="Start with `bnfold optimize MODEL.onnx`. It writes MODEL.folded.onnx beside it.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a tensor name must never fail to print
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _interrupt)  # so that temporary files are removed
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code. Every error ends here, as two lines."""
+    flags = set(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    try:
+        code = app(args=list(arguments), prog_name="bnfold", standalone_mode=False)
+        return int(code or YES)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        console = Console(_color(arguments), as_json="--json" in flags)
+        if "--traceback" in flags:
+            console.trace(error)
+        message, hint, code = _describe(error)
+        console.error(error, message, hint)
+        return code
+
+
+def _describe(error: Exception) -> tuple[str, str, int]:
+    """An error in words: what is wrong, what to do, and the exit code."""
+    if isinstance(error, TyperException):
+        return _usage(error)
+    if isinstance(error, MemoryError):
+        return "out of memory", "Close other programs, or use a machine with more.", COULD_NOT
+    from bnfold.errors import BnfoldError, NotEquivalent
+
+    if isinstance(error, BnfoldError):
+        message = " ".join(str(error).split())
+        return message, error.hint, NO if isinstance(error, NotEquivalent) else COULD_NOT
+    kind = type(error).__name__
+    message = " ".join(f"this is a bug in bnfold: {kind}: {error}".split())
+    return message, "Please report it, with what the same command prints with --traceback.", BUG
+
+
+def _usage(error: TyperException) -> tuple[str, str, int]:
+    """A usage error, with the command whose help tells more."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "bnfold"
+    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    lists = "the options" if " " in command else "the commands"
+    return message[:1].lower() + message[1:], f"`{command} --help` lists {lists}", COULD_NOT
+
+
+def _color(arguments: Sequence[str]) -> options.Color:
+    """The value of --color, where the command that knows it did not come to run."""
+    text = " ".join(arguments).replace("=", " ")
+    for choice in ("always", "never"):
+        if f"--color {choice}" in text:
+            return choice
+    return "auto"
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from bnfold import __version__
+
+        typer.echo(f"bnfold {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def bnfold(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            is_eager=True,
+            callback=_print_version,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> int:
+    """Print the help where no command is given."""
+    if context.invoked_subcommand is None:
+        help_text = context.get_help()
+        if help_text:
+            typer.echo(help_text)
+        raise typer.Exit(COULD_NOT)
+    return YES
+
+
+# -- commands -----------------------------------------------------------------------------------
+
+
+@app.command()
+def optimize(
+    model: options.Model,
+    output: options.Output = None,
+    force: options.Force = False,
+    in_place: options.InPlace = False,
+    dry_run: options.DryRun = False,
+    keep: options.Keep = None,
+    no_reparameterize: options.Reparameterize = False,
+    keep_overridable: options.KeepOverridable = False,
+    input: options.Input = None,
+    dim: options.Dim = None,
+    data: options.Data = None,
+    seed: options.Seed = 0,
+    samples: options.Samples = None,
+    provider: options.Provider = None,
+    atol: options.Atol = None,
+    rtol: options.Rtol = None,
+    no_verify: options.NoVerify = False,
+    no_bench: options.NoBench = False,
+    threads: options.Threads = None,
+    budget: options.Budget = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    color: options.ColorOption = "auto",
+    traceback: options.Traceback = False,
+) -> int:
+    """Fold a model, prove that it is equivalent, measure the speedup, and write it.
+
+    Nothing is written unless the proof passes. Folds that fail it are taken back.
+    """
+    dims = options.parse_dims(input, dim)
+    console = Console(color, as_json=json, quiet=quiet)
+    import bnfold
+
+    target = None if dry_run else _target(model, output, force=force, in_place=in_place)
+    with console.progress("Folding") as progress:
+        result = bnfold.optimize(
+            model,
+            target,
+            keep=tuple(keep or ()),
+            reparameterize=not no_reparameterize,
+            keep_overridable=keep_overridable,
+            verify=not no_verify,
+            bench=not no_bench,
+            data=data,
+            dims=dims,
+            seed=seed,
+            providers=provider,
+            atol=atol,
+            rtol=rtol,
+            force=force or in_place,
+            threads=threads,
+            progress=progress,
+            **_given(samples=samples, budget_s=budget),
+        )
+    console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
+    console.document(_document("optimize", result.to_dict(), model=model))
+    return YES
+
+
+@app.command()
+def inspect(
+    model: options.Model,
+    check: options.Check = False,
+    keep: options.Keep = None,
+    no_reparameterize: options.Reparameterize = False,
+    keep_overridable: options.KeepOverridable = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    color: options.ColorOption = "auto",
+    traceback: options.Traceback = False,
+) -> int:
+    """Say what `optimize` would fold and why the rest would stay. Changes nothing."""
+    console = Console(color, as_json=json, quiet=quiet)
+    import bnfold
+
+    with console.progress("Inspecting"):
+        report = bnfold.inspect(
+            model,
+            keep=tuple(keep or ()),
+            reparameterize=not no_reparameterize,
+            keep_overridable=keep_overridable,
+        )
+    console.show(render.inspect(report, str(model), verbose=verbose))
+    console.document(_document("inspect", report.to_dict(), model=model))
+    return NO if check and (report.folded or report.merged) else YES
+
+
+@app.command()
+def verify(
+    original: options.Original,
+    candidate: options.Candidate,
+    input: options.Input = None,
+    dim: options.Dim = None,
+    data: options.Data = None,
+    seed: options.Seed = 0,
+    samples: options.Samples = None,
+    provider: options.Provider = None,
+    atol: options.Atol = None,
+    rtol: options.Rtol = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    color: options.ColorOption = "auto",
+    traceback: options.Traceback = False,
+) -> int:
+    """Say whether two models compute the same. Exits with 1 if they do not."""
+    dims = options.parse_dims(input, dim)
+    console = Console(color, as_json=json, quiet=quiet)
+    import bnfold
+
+    with console.progress("Verifying"):
+        report = bnfold.verify(
+            original,
+            candidate,
+            data=data,
+            dims=dims,
+            seed=seed,
+            providers=provider,
+            atol=atol,
+            rtol=rtol,
+            **_given(samples=samples),
+        )
+    console.show(render.verify(report, verbose=verbose))
+    paths = {"original": original, "candidate": candidate}
+    console.document(_document("verify", report.to_dict(), **paths))
+    return YES if report else NO
+
+
+@app.command()
+def bench(
+    original: options.Original,
+    candidate: options.Candidate,
+    input: options.Input = None,
+    dim: options.Dim = None,
+    data: options.Data = None,
+    seed: options.Seed = 0,
+    provider: options.Provider = None,
+    ort_level: options.OrtLevel = None,
+    threads: options.Threads = None,
+    budget: options.Budget = None,
+    fail_below: options.FailBelow = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    color: options.ColorOption = "auto",
+    traceback: options.Traceback = False,
+) -> int:
+    """Measure how much faster one model is than another, and whether that is more than noise.
+
+    The original is timed against itself too: what that shows is the noise of this machine.
+    """
+    dims = options.parse_dims(input, dim)
+    console = Console(color, as_json=json, quiet=quiet)
+    import bnfold
+
+    with console.progress("Timing"):
+        report = bnfold.bench(
+            original,
+            candidate,
+            data=data,
+            dims=dims,
+            seed=seed,
+            providers=provider,
+            threads=threads,
+            **_given(levels=tuple(level.value for level in ort_level or ()), budget_s=budget),
+        )
+    console.show(render.bench(report))
+    paths = {"original": original, "candidate": candidate}
+    console.document(_document("bench", report.to_dict(), **paths))
+    return YES if fail_below is None else _gate(report, fail_below)
+
+
+@app.command()
+def explain(
+    code: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CODE]",
+            help="A code such as BNF202, or its name, shared-value; all are listed if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+    color: options.ColorOption = "auto",
+    traceback: options.Traceback = False,
+) -> int:
+    """Explain why a node is kept: what a reason code means and what can be done about it."""
+    console = Console(color, as_json=json)
+    from bnfold.explanations import explain as text_of
+    from bnfold.explanations import to_dict
+
+    from bnfold.reasons import Reason
+
+    chosen = list(Reason) if code is None else [_reason(code)]
+    if code is None:
+        console.show(render.reasons((r.code, r.slug, r.help) for r in chosen))
+    else:
+        console.show(render.line(text) for text in text_of(code).splitlines())
+    entries = [to_dict(reason) for reason in chosen]
+    console.document(_document("explain", {"reasons": entries}))
+    return YES
+
+
+# -- helpers ------------------------------------------------------------------------------------
+
+
+def _target(model: Path, output: Path | None, *, force: bool, in_place: bool) -> Path:
+    """Where the result goes, checked before any work is done."""
+    from bnfold.errors import OutputError
+    from bnfold.modelio import check_output
+
+    if in_place and output is not None:
+        raise typer.BadParameter("say either --in-place or --output", param_hint="--in-place")
+    if in_place:
+        target = model
+    elif output is not None:
+        target = output
+    else:
+        target = model.with_name(model.name.removesuffix(".onnx") + ".folded.onnx")
+    if not in_place and target.exists() and model.exists() and target.samefile(model):
+        raise OutputError(
+            f"{target} is the input itself", "pass --in-place if that is what you want"
+        )
+    if model.is_file():  # otherwise the error is about the input
+        check_output(target, force=force or in_place)
+    return target
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The options that were given; for the others the library's own default holds."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def _document(command: str, report: dict[str, Any], **paths: Path) -> dict[str, Any]:
+    from bnfold import __version__
+
+    names = {name: str(path) for name, path in paths.items()}
+    return {"schema": 1, "bnfold": __version__, "command": command, **names, **report}
+
+
+def _gate(report: SpeedReport, least: float) -> int:
+    """The answer to --fail-below: no answer at all where the control is unstable."""
+    if not report.primary.stable:
+        return COULD_NOT
+    return NO if report.speedup < least else YES
+
+
+def _reason(code: str) -> Any:
+    from bnfold.errors import InputError
+    from bnfold.reasons import Reason
+
+    try:
+        return Reason.of(code)
+    except KeyError:
+        raise InputError(
+            f"there is no reason {code!r}", "`bnfold explain` without a code lists all"
+        ) from None

@@ -1,0 +1,184 @@
+"""Where does text go, and in which colours? One decision, at the start of a command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from bnfold_cli.render import Line, Span, Style, line, text_of
+
+if TYPE_CHECKING:
+    from bnfold_cli.options import Color
+
+PATIENCE = 0.5
+"""Seconds of work before a progress line appears."""
+
+RICH_STYLES: dict[Style, str] = {
+    "plain": "",
+    "good": "green",
+    "bad": "bold red",
+    "code": "yellow",
+    "dim": "dim",
+}
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""Names come from files; a control character in one must not reach the terminal."""
+
+
+def wants_color(choice: Color, stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """--color, then NO_COLOR, then FORCE_COLOR, then whether a person is looking."""
+    if choice != "auto":
+        return choice == "always"
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and environment.get("TERM") != "dumb"
+
+
+class Console:
+    """The result on standard output; progress and errors on standard error."""
+
+    def __init__(
+        self, color: Color = "auto", *, as_json: bool = False, quiet: bool = False
+    ) -> None:
+        self.color: Color = color
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def show(self, lines: Iterable[Line]) -> None:
+        """Print the result for people; nothing under --json or --quiet."""
+        if not (self.as_json or self.quiet):
+            self._write(sys.stdout, lines)
+
+    def document(self, content: Mapping[str, Any]) -> None:
+        """Print the result for programs, under --json."""
+        if self.as_json:
+            text = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+            _print(sys.stdout, text + "\n")
+
+    def error(self, error: BaseException, message: str, hint: str) -> None:
+        """Print what went wrong and what to do about it."""
+        self._write(
+            sys.stderr,
+            [line(Span("error:", "bad"), f" {message}"), line(Span("hint:", "dim"), f" {hint}")],
+        )
+        self.document(
+            {
+                "schema": 1,
+                "error": {"type": type(error).__name__, "message": message, "hint": hint},
+            }
+        )
+
+    def trace(self, error: BaseException) -> None:
+        """Print where an error arose."""
+        _print(sys.stderr, "".join(traceback.format_exception(error)))
+
+    def progress(self, stage: str) -> Progress:
+        """A line on standard error that shows itself if the work takes long, and goes again."""
+        visible = sys.stderr.isatty() and not self.quiet and os.environ.get("TERM") != "dumb"
+        return Progress(stage, sys.stderr if visible else None)
+
+    def _write(self, stream: TextIO, lines: Iterable[Line]) -> None:
+        clean = [
+            tuple(Span(span.text.translate(CONTROLS), span.style) for span in spans)
+            for spans in lines
+        ]
+        if not wants_color(self.color, stream, os.environ):
+            _print(stream, "".join(text_of(spans) + "\n" for spans in clean))
+            return
+        from rich.console import Console as RichConsole
+        from rich.text import Text
+
+        rich = RichConsole(
+            file=stream, force_terminal=True, markup=False, highlight=False, emoji=False
+        )
+        for spans in clean:
+            styled = Text.assemble(*((s.text, RICH_STYLES[s.style]) for s in spans))
+            with _unless_closed(stream):
+                rich.print(styled, soft_wrap=True)
+
+
+def finite(value: Any) -> Any:
+    """The value with what JSON cannot say (infinities, NaN) as null, and no numpy scalars."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _print(stream: TextIO, text: str) -> None:
+    with _unless_closed(stream):
+        stream.write(text)
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _unless_closed(stream: TextIO) -> Iterator[None]:
+    """A reader that stopped reading (`| head`) is no error, and does not change the exit code."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Progress:
+    """Called with (stage, done, total) while work goes on; draws from a thread of its own."""
+
+    def __init__(self, stage: str, stream: TextIO | None) -> None:
+        self._state = (stage, 0, 0)
+        self._stream = stream
+        self._finished = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Say how far the work is; `total` is 0 where that is not known."""
+        self._state = (stage, done, total)
+
+    def __enter__(self) -> Progress:
+        if self._stream is not None:
+            self._thread = threading.Thread(target=self._draw, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._finished.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _draw(self) -> None:
+        if self._finished.wait(PATIENCE):
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        console = RichConsole(file=self._stream, markup=False, highlight=False)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with RichProgress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(self._state[0], total=None)
+            while not self._finished.wait(0.1):
+                stage, done, total = self._state
+                bar.update(task, description=stage, completed=done, total=total or None)
