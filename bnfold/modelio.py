@@ -10,18 +10,18 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-import onnx
 from google.protobuf.message import (  # type: ignore[import-untyped]  # it ships no types
     DecodeError,
     EncodeError,
 )
-from onnx import AttributeProto, ModelProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, OutputError
-from bnfold.order import in_order
-from bnfold.validation import EXPORT_AGAIN, check_model, count_bytes, is_external, tensors
+from bnfold.validation import EXPORT_AGAIN, checked, count_bytes, is_external, tensors
+
+Message = TypeVar("Message", ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto)
 
 PROTOBUF_LIMIT = 2**31 - 1
 """Bytes of the largest message that protobuf reads or writes."""
@@ -42,15 +42,13 @@ def load_model(model: str | Path | ModelProto, *, external: bool = True) -> Mode
     Raises ModelError. Nobody may change the result: it may be the caller's own.
     """
     if isinstance(model, ModelProto):
-        model = in_order(model)
-        check_model(model)
+        model = checked(model)
         if external:
             _refuse_unloaded(model)
         return model
     path = Path(model)
     name = str(path)
-    loaded = in_order(_parse(_read(path), name))
-    check_model(loaded, name)
+    loaded = checked(_parse(_read(path), name), name)
     for owner, tensor in tensors(loaded):
         if is_external(tensor):
             reference = _locate(owner, tensor, path)
@@ -210,7 +208,7 @@ def _locate(owner: str, tensor: TensorProto, model_path: Path) -> ExternalData:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     path = _inside(owner, entries.get("location", ""), model_path)
     needed = count_bytes(owner, tensor)
-    assert needed is not None  # external strings were refused by check_model
+    assert needed is not None  # external strings were refused before
     offset = _natural(owner, "offset", entries.get("offset", "0"))
     length = _natural(owner, "length", entries.get("length", str(needed)))
     if length != needed:
@@ -278,10 +276,15 @@ def save_model(model: ModelProto, path: str | Path, *, force: bool = True) -> No
     target = Path(path).resolve()  # a link stays a link; what it points at is replaced
     try:
         with _whole_or_nothing() as writing:
-            try:
-                data = model.SerializeToString(deterministic=True)
-            except EncodeError:
-                data = _write_data(model, target.with_name(target.name + ".data"), writing)
+            data = _serialize(model)
+            if data is None:
+                beside = target.with_name(target.name + ".data")
+                data = _serialize(_move_weights(model, beside.name, writing.open(beside)))
+            if data is None:
+                raise OutputError(
+                    f"{path} would pass protobuf's 2 GiB even without its weights",
+                    "Split the model, or move its large constants into initializers.",
+                )
             writing.open(target).write(data)
             check_output(path, force=force)
     except OSError as error:
@@ -369,63 +372,64 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _write_data(model: ModelProto, target: Path, writing: _Writing) -> bytes:
-    """Write the large weights to a data file; the bytes of the model that refers to them."""
-    file = writing.open(target)
+def _serialize(model: ModelProto) -> bytes | None:
+    """The bytes of a model; None if it is past what protobuf writes."""
+    with contextlib.suppress(EncodeError):
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data if len(data) <= PROTOBUF_LIMIT else None
+    return None
+
+
+def _move_weights(model: ModelProto, location: str, file: BinaryIO) -> ModelProto:
+    """Write the large weights to a data file; the model that refers to them there."""
 
     def move(tensor: TensorProto) -> TensorProto:
         data = tensor.raw_data
         if len(data) < EXTERNAL_THRESHOLD:
             return tensor
         file.write(bytes(-file.tell() % ALIGNMENT))
-        entries = {"location": target.name, "offset": file.tell(), "length": len(data)}
-        moved = TensorProto(
-            name=tensor.name,
-            data_type=tensor.data_type,
-            dims=tensor.dims,
-            doc_string=tensor.doc_string,
-            data_location=TensorProto.EXTERNAL,
-        )
+        entries = {"location": location, "offset": file.tell(), "length": len(data)}
+        moved = _copy_without(tensor, "raw_data")
+        moved.data_location = TensorProto.EXTERNAL
         for key, value in entries.items():
             moved.external_data.add(key=key, value=str(value))
         file.write(data)
         return moved
 
-    light = _replace_weights(model, move)
-    data: bytes = light.SerializeToString(deterministic=True)
-    return data
+    return _replace_weights(model, move)
 
 
 def _replace_weights(
     model: ModelProto, replace: Callable[[TensorProto], TensorProto]
 ) -> ModelProto:
     """A copy of the model in which the main graph's initializers and Constants are replaced."""
-    light = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name == "graph":
-            continue
-        if field.is_repeated:
-            getattr(light, field.name).extend(value)
-        elif field.message_type is None:
-            setattr(light, field.name, value)
-        else:
-            getattr(light, field.name).CopyFrom(value)
-    for field, value in model.graph.ListFields():
-        if field.name in ("initializer", "node"):
-            continue
-        if field.is_repeated:
-            getattr(light.graph, field.name).extend(value)
-        else:
-            setattr(light.graph, field.name, value)
+    light = _copy_without(model, "graph")
+    light.graph.CopyFrom(_copy_without(model.graph, "initializer", "node"))
     light.graph.initializer.extend(map(replace, model.graph.initializer))
     for node in model.graph.node:
-        constant = node.op_type == "Constant" and any(a.HasField("t") for a in node.attribute)
-        if not constant:
+        if node.op_type != "Constant":
             light.graph.node.add().CopyFrom(node)
             continue
-        copy = light.graph.node.add(name=node.name, op_type=node.op_type, output=node.output)
+        constant = _copy_without(node, "attribute")
         for attribute in node.attribute:
-            copy.attribute.add(
-                name=attribute.name, type=AttributeProto.TENSOR, t=replace(attribute.t)
-            )
+            if attribute.HasField("t"):
+                copy = _copy_without(attribute, "t")
+                copy.t.CopyFrom(replace(attribute.t))
+                constant.attribute.append(copy)
+            else:
+                constant.attribute.append(attribute)
+        light.graph.node.append(constant)
     return light
+
+
+def _copy_without(message: Message, *skipped: str) -> Message:
+    """A copy of a protobuf message without some of its fields."""
+    copy = type(message)()
+    for field, value in message.ListFields():
+        if field.name in skipped:
+            continue
+        if isinstance(value, (bool, int, float, str, bytes)):
+            setattr(copy, field.name, value)
+        else:
+            getattr(copy, field.name).MergeFrom(value)
+    return copy

@@ -16,7 +16,7 @@ import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError
-from bnfold.order import graphs, subgraphs
+from bnfold.order import graphs, in_order, subgraphs
 
 EXPORT_AGAIN = "Export the model again, or repair it with the tool that made it."
 UPGRADE = "Upgrade onnx (pip install --upgrade onnx), or export the model with an older opset."
@@ -27,17 +27,18 @@ EXPERIMENTAL = frozenset(
 """Operators of long ago that the checker accepts with a warning on standard error."""
 
 
-def check_model(model: ModelProto, name: str = "the model") -> None:
-    """Raise ModelError, with a message that starts with `name`, unless the model is sound."""
+def checked(model: ModelProto, name: str = "the model") -> ModelProto:
+    """The model, its nodes in order; ModelError, with a message about `name`, if it is unsound."""
     try:
-        held = list(tensors(model))  # first, for it finds graphs that nest too deeply
+        model = in_order(model)
         _check_versions(model)
         _check_names(model)
-        for owner, tensor in held:
+        for owner, tensor in tensors(model):
             _check_size(owner, tensor)
         _check_schemas(model)
     except ModelError as error:
         raise ModelError(f"{name} is not a valid ONNX model: {error}", error.hint) from None
+    return model
 
 
 # -- versions -----------------------------------------------------------------------------------
@@ -54,6 +55,8 @@ def _check_versions(model: ModelProto) -> None:
             f"and onnx {onnx.__version__} knows none past {onnx.IR_VERSION}",
             UPGRADE,
         )
+    if model.ir_version >= 3 and not model.opset_import:
+        raise ModelError("it does not say which opset it uses", EXPORT_AGAIN)
     newest = {domain: last for domain, (_, last) in _schema_versions().items()}
     for entry in model.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
@@ -119,7 +122,7 @@ def _define(name: str, made: set[str]) -> None:
 
 def _unmade(nodes: Iterable[NodeProto], reader: NodeProto, name: str) -> ModelError:
     where = f"{describe(reader)} reads `{name}`"
-    if any(name in node.output for node in nodes):  # load_model has sorted what can be sorted
+    if any(name in node.output for node in nodes):  # in_order has sorted what can be sorted
         return ModelError(f"{where}, which depends on it: its nodes form a cycle", EXPORT_AGAIN)
     return ModelError(f"{where}, which nothing makes", EXPORT_AGAIN)
 
