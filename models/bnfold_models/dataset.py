@@ -105,7 +105,8 @@ def _interpolation(old: int, new: int) -> NDArray[np.float64]:
     """The matrix (new, old) that reads a line of pixels at `new` evenly spaced places."""
     places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     distance = np.abs(places[:, np.newaxis] - np.arange(old))
-    return np.clip(1 - distance, 0, None)
+    weights: NDArray[np.float64] = np.clip(1 - distance, 0, None)
+    return weights
 
 
 def _check(what: str, split: Split, classes: int) -> None:

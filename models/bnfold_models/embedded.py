@@ -79,8 +79,8 @@ def _stripes(size: int, random: Generator) -> Plane:
     """Soft parallel stripes of any direction, (size, size) from 0 to 1."""
     down, across = _grid(size)
     angle, phase = random.uniform(0, 2 * np.pi, 2)
-    wave = random.uniform(6, 14) * (np.cos(angle) * across + np.sin(angle) * down) + phase
-    return (1 + np.sin(wave)) / 2
+    wave: Plane = random.uniform(6, 14) * (np.cos(angle) * across + np.sin(angle) * down) + phase
+    return 0.5 + 0.5 * np.sin(wave)
 
 
 def _discs(size: int, random: Generator) -> Plane:

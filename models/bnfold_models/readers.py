@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, cast
@@ -231,14 +232,13 @@ def _read_image(pillow: ModuleType, path: Path, size: int) -> Images:
             pixels = image.convert("RGB").resize((size, size))
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read: {error}", "replace it or remove it") from error
-    return cast(Images, np.asarray(pixels, np.uint8).transpose(2, 0, 1))
+    return np.asarray(pixels, np.uint8).transpose(2, 0, 1)
 
 
 def _pillow() -> ModuleType:
     try:
-        from PIL import Image
+        return import_module("PIL.Image")
     except ImportError as error:
         raise DataError(
             "images are read with Pillow, which is not installed", "run: pip install pillow"
         ) from error
-    return Image

@@ -388,6 +388,6 @@ class TestFolder:
         for name in ("cat", "dog"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "1.png").write_bytes(b"")
-        monkeypatch.setitem(sys.modules, "PIL", None)
+        monkeypatch.setitem(sys.modules, "PIL.Image", None)
         with pytest.raises(DataError, match="pip install pillow"):
             load(tmp_path)
