@@ -45,10 +45,10 @@ def text_of(spans: Line) -> str:
 
 
 def columns(rows: Iterable[Sequence[str | Span]], indent: int = 2) -> list[Line]:
-    """Rows with their cells aligned, as wide as the widest; nothing is ever cut."""
+    """Rows with their cells aligned, except the last of a row; nothing is ever cut."""
     cells = [line(*row) for row in rows]
     count = max(map(len, cells), default=0)
-    widths = [max(len(r[i].text) if i < len(r) else 0 for r in cells) for i in range(count)]
+    widths = [max(len(r[i].text) if i < len(r) - 1 else 0 for r in cells) for i in range(count)]
     lines = []
     for row in cells:
         padded = [Span(s.text.ljust(w), s.style) for s, w in zip(row[:-1], widths, strict=False)]
@@ -324,30 +324,32 @@ def _badness(output: OutputComparison) -> tuple[bool, float, float]:
 
 
 def _evidence(report: EquivalenceReport, output: OutputComparison, name: str) -> str:
-    if output.original_error is None and output.candidate_error is None:
-        if output.elements and report.judge != "tolerance":
-            return f"{output.mismatched} of {output.elements} elements differ"
-        return f"worst |Δ| {output.max_abs:.1e}"
-    against = "float64" if report.judge == "float64" else "the runtime's own noise"
+    """How far the output is off, with the scale that says whether that is much."""
+    if output.max_abs != output.max_abs:  # NaN: the models could not be compared
+        return output.detail or "could not be compared"
+    if not output.dtype.startswith(("float", "bfloat")):
+        return f"{output.mismatched} of {output.elements} elements differ"
     if report.judge == "tolerance":
-        return f"worst |Δ| {output.max_abs:.1e}, relative {output.max_rel:.1e}"
-    errors = f"original {_error(output.original_error)}, {name} {_error(output.candidate_error)}"
+        return f"worst |Δ| {output.max_abs:.1e}, {_share(output.candidate_error)} of tolerance"
+    if output.candidate_error is None:
+        return f"worst |Δ| {output.max_abs:.1e}"
+    measured = "error against float64" if report.judge == "float64" else "error"
+    own = f"original {_error(output.original_error)}"
+    if report.judge == "noise":
+        own = f"the runtime's own noise {_error(output.original_error)}"
     allowed = "" if output.passed else f", allowed {_error(output.limit)}"
-    return f"error against {against}: {errors}{allowed}"
+    return f"{measured}: {own}, {name} {_error(output.candidate_error)}{allowed}"
 
 
 def _failure(output: OutputComparison) -> list[str]:
+    """What else is known of an output that failed."""
     lines = []
-    if output.expected is not None or output.actual is not None:
-        got = f"expected {_value(output.expected)}, got {_value(output.actual)}"
-        lines.append(f"worst |Δ| {output.max_abs:.1e}   {got}")
-    if output.mismatched:
-        lines.append(f"{output.mismatched} of {output.elements} elements differ")
-    if output.detail:
+    if output.expected is not None and output.actual is not None:
+        lines.append(f"expected {_value(output.expected)}, got {_value(output.actual)}")
+    if output.detail and output.max_abs == output.max_abs:
         lines.append(output.detail)
-    if output.sample:
-        lines.append(f"at level {output.level} on the sample {output.sample}")
-    return lines
+    sample = f", sample {output.sample}" if output.sample else ""
+    return [*lines, f"at optimization level {output.level}{sample}"]
 
 
 def _where(output: OutputComparison) -> str:
@@ -456,7 +458,15 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _error(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1e}"
+    if value is None:
+        return "unknown"
+    return f"{value:.1e}" if value else "0"
+
+
+def _share(value: float | None) -> str:
+    """A share of the tolerance: percent below one, times above."""
+    share = value or 0.0
+    return f"{share:.0%}" if share < 10 else f"{share:.0f}×"
 
 
 def _tolerance(value: float | None) -> str:
