@@ -24,6 +24,7 @@ from onnx import AttributeProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from bnfold.float64 import Kernel, kernel_for
+from bnfold.order import in_order
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -65,7 +66,7 @@ class Judge:
             raise Unjudgeable(f"{', '.join(hopeless)} has no float64 evaluation")
         try:
             with _quiet():
-                self._evaluator = Evaluator(model)
+                self._evaluator = Evaluator(in_order(model))
         except Exception as error:  # the evaluator raises whatever it stumbles over
             raise Unjudgeable(_sentence(error)) from error
 
@@ -168,7 +169,6 @@ class Evaluator(ReferenceEvaluator):
     """The reference evaluator with float64 values, own kernels, a clock and less memory."""
 
     def _init(self) -> None:
-        self.nodes_ = _sorted(self.nodes_)
         super()._init()
         self.rt_inits_ = {name: raised(value) for name, value in self.rt_inits_.items()}
         self._last_reads = _last_reads(self.nodes_, self.output_names_)
@@ -211,25 +211,6 @@ class Evaluator(ReferenceEvaluator):
             return list(node.run(*inputs, **extra))  # type: ignore[no-untyped-call]
         with _watched():
             return list(node.run(*inputs, **extra))
-
-
-def _sorted(nodes: Sequence[NodeProto]) -> list[NodeProto]:
-    """Nodes in an order in which each is made before it is read; the runtime sorts too."""
-    made = {name for node in nodes for name in node.output if name}
-    done: set[str] = set()
-    waiting, order = list(nodes), []
-    while waiting:
-        ready = []
-        for node in waiting:
-            if _reads(node) & made <= done:
-                done.update(node.output)
-                ready.append(node)
-        if not ready:
-            raise ValueError("the nodes form a cycle")
-        order += ready
-        taken = {id(node) for node in ready}
-        waiting = [node for node in waiting if id(node) not in taken]
-    return order
 
 
 def _reads(node: NodeProto) -> set[str]:

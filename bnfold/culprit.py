@@ -1,0 +1,100 @@
+"""Where do two models part? The first tensor that exists in both and differs.
+
+A fold keeps every tensor name whose value it keeps, so equal names mean equal values; where they
+do not, the fold that made the tensor is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bnfold import yardstick
+from bnfold.errors import BnfoldError
+from bnfold.runtime import CPU, Provider, Session, open_session
+
+Array = NDArray[Any]
+
+BATCH = 64
+"""How many tensors are exposed at a time: every one of them is held in memory."""
+
+DEPARTED = 1e-4
+"""Relative distance below which a tensor is merely rounded; four eps where that is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A tensor of both models that differs, and by how much of its scale."""
+
+    tensor: str
+    op_type: str
+    error: float
+
+
+def first_departure(
+    original: onnx.ModelProto,
+    candidate: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    *,
+    provider: Provider = CPU,
+) -> Departure | None:
+    """The first tensor in the candidate's order that departs; None where none does.
+
+    Both models run with optimizations off, so that every tensor is there to be seen. A tensor
+    departs when it is off by a hundred times more than any before it and beyond rounding.
+    """
+    makers = {name: node for node in candidate.graph.node for name in node.output if name}
+    known = {name for node in original.graph.node for name in node.output}
+    common = [name for name in makers if name in known]
+    before, largest = 0.0, Departure("", "", 0.0)
+    for name, error in _errors(original, candidate, common, feeds, provider):
+        here = Departure(name, makers[name].op_type, error)
+        if error > max(DEPARTED, 100 * before):
+            return here
+        if error > largest.error:
+            largest = here
+        before = max(before, error)
+    return largest if largest.error > DEPARTED else None
+
+
+def _errors(
+    original: onnx.ModelProto,
+    candidate: onnx.ModelProto,
+    tensors: Sequence[str],
+    feeds: Mapping[str, Array],
+    provider: Provider,
+) -> Iterator[tuple[str, float]]:
+    """Each tensor's error, a batch of them at a time."""
+    for start in range(0, len(tensors), BATCH):
+        batch = tensors[start : start + BATCH]
+        try:
+            ours, theirs = (
+                _exposed(model, batch, provider).run(feeds) for model in (candidate, original)
+            )
+        except BnfoldError:  # a type that cannot be an output
+            continue
+        for name in batch:
+            yield name, _distance(ours[name], theirs[name])
+
+
+def _exposed(model: onnx.ModelProto, tensors: Sequence[str], provider: Provider) -> Session:
+    return open_session(model, provider=provider, level="disable", outputs=tensors)
+
+
+def _distance(actual: Any, expected: Any) -> float:
+    if not isinstance(actual, np.ndarray) or not isinstance(expected, np.ndarray):
+        return 0.0
+    if actual.shape != expected.shape or actual.dtype != expected.dtype:
+        return float("inf")
+    if actual.dtype.kind not in "fV":
+        return 0.0  # a flip of a whole number follows from a float before it
+    rule = yardstick.rule_for(expected.dtype)
+    if yardstick.misplaced(actual, expected, None, rule).any():
+        return float("inf")
+    error = yardstick.errors(actual, expected, rule.tiny).larger
+    return error if error > 4 * rule.eps else 0.0
