@@ -1,0 +1,171 @@
+"""What travels? `Affine`: x -> scale * x + shift, two float64 arrays that broadcast to x."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+
+def collapse(array: Float64) -> Float64:
+    """Shrink to 1 every dimension along which all elements are equal: what is uniform, shows."""
+    for axis, size in enumerate(array.shape):
+        if size > 1:
+            first = array.take([0], axis)
+            if (array == first).all():
+                array = first
+    return array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """`scale * x + shift`, each of the rank of x, each dimension 1 or that of x.
+
+    Both are collapsed, so a dimension above 1 means that the values differ along it.
+    """
+
+    scale: Float64
+    shift: Float64
+
+    def __post_init__(self) -> None:
+        scale, shift = (np.asarray(a, np.float64) for a in (self.scale, self.shift))
+        if scale.ndim != shift.ndim:
+            raise ValueError(f"scale has rank {scale.ndim}, shift {shift.ndim}")
+        for name, array in (("scale", scale), ("shift", shift)):
+            array = collapse(array)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def identity(cls, rank: int) -> Affine:
+        """The affine that changes nothing, for values of this rank."""
+        return cls(np.ones((1,) * rank), np.zeros((1,) * rank))
+
+    @classmethod
+    def of_scale(cls, scale: Float64) -> Affine:
+        """Scale only."""
+        return cls(scale, np.zeros((1,) * scale.ndim))
+
+    @classmethod
+    def of_shift(cls, shift: Float64) -> Affine:
+        """Shift only."""
+        return cls(np.ones((1,) * shift.ndim), shift)
+
+    @property
+    def rank(self) -> int:
+        """The rank of the values it applies to."""
+        return self.scale.ndim
+
+    @property
+    def axes(self) -> frozenset[int]:
+        """The axes along which it is not uniform."""
+        return frozenset(
+            axis
+            for axis in range(self.rank)
+            if self.scale.shape[axis] > 1 or self.shift.shape[axis] > 1
+        )
+
+    @property
+    def is_pure_scale(self) -> bool:
+        """No shift."""
+        return not self.shift.any()
+
+    @property
+    def is_pure_shift(self) -> bool:
+        """Scale 1 everywhere."""
+        return bool((self.scale == 1).all())
+
+    @property
+    def is_identity(self) -> bool:
+        """Changes nothing."""
+        return self.is_pure_scale and self.is_pure_shift
+
+    @property
+    def is_invertible(self) -> bool:
+        """No scale is zero."""
+        return bool((self.scale != 0).all())
+
+    @property
+    def is_positive(self) -> bool:
+        """Every scale is above zero."""
+        return bool((self.scale > 0).all())
+
+    @property
+    def is_finite(self) -> bool:
+        """Neither infinite nor NaN anywhere."""
+        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
+
+    @property
+    def scale_part(self) -> Affine:
+        """The same without the shift."""
+        return Affine.of_scale(self.scale)
+
+    @property
+    def shift_part(self) -> Affine:
+        """The same without the scale."""
+        return Affine.of_shift(self.shift)
+
+    def equals(self, other: Affine) -> bool:
+        """The same function, to the last bit."""
+        return np.array_equal(self.scale, other.scale) and np.array_equal(self.shift, other.shift)
+
+    def after(self, first: Affine) -> Affine:
+        """Composition, `self(first(x))`: `(s2, t2) ∘ (s1, t1) = (s2*s1, s2*t1 + t2)`."""
+        return Affine(self.scale * first.scale, self.scale * first.shift + self.shift)
+
+    def inverse(self) -> Affine:
+        """`y -> (y - shift) / scale`. Raises ZeroDivisionError where a scale is zero."""
+        if not self.is_invertible:
+            raise ZeroDivisionError("a scale is zero")
+        return Affine(1 / self.scale, -self.shift / self.scale)
+
+    def shift_before(self) -> Float64:
+        """The shift u with `scale * (x + u) = scale * x + shift`; 0 where both are zero.
+
+        Raises ZeroDivisionError where the scale is zero and the shift is not.
+        """
+        scale, shift = np.broadcast_arrays(self.scale, self.shift)
+        if ((scale == 0) & (shift != 0)).any():
+            raise ZeroDivisionError("a scale is zero where the shift is not")
+        return np.divide(shift, scale, out=np.zeros(scale.shape), where=scale != 0)
+
+    def apply(self, value: Array) -> Float64:
+        """The affine of an array, in float64."""
+        return np.asarray(self.scale * value.astype(np.float64) + self.shift)
+
+    def moved(self, movement: Callable[[Float64], Float64]) -> Affine:
+        """Both arrays through one movement (a transpose, a cut, ...)."""
+        return Affine(movement(self.scale), movement(self.shift))
+
+    def transposed(self, permutation: Sequence[int]) -> Affine:
+        """For `Transpose(x)`, given the affine of x."""
+        return self.moved(lambda a: a.transpose(permutation))
+
+    def reshaped(self, shape: Sequence[int], full: Sequence[int]) -> Affine:
+        """Broadcast each array to `full`, then reshape it to `shape`."""
+        return self.moved(lambda a: np.broadcast_to(a, full).reshape(shape))
+
+    def taken(self, indices: Array, axis: int) -> Affine:
+        """For a Gather, Slice or Split along `axis`; a uniform axis stays so."""
+        return self.moved(lambda a: a.take(indices, axis) if a.shape[axis] > 1 else a)
+
+    @staticmethod
+    def joined(parts: Sequence[Affine], sizes: Sequence[int], axis: int) -> Affine:
+        """For a Concat along `axis` of values with these sizes there."""
+
+        def join(arrays: Sequence[Float64]) -> Float64:
+            ranks = [max(a.shape[d] for a in arrays) for d in range(arrays[0].ndim)]
+            full = []
+            for array, size in zip(arrays, sizes, strict=True):
+                shape = [*ranks]
+                shape[axis] = size
+                full.append(np.broadcast_to(array, shape))
+            return np.asarray(np.concatenate(full, axis))
+
+        return Affine(join([p.scale for p in parts]), join([p.shift for p in parts]))

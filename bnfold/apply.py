@@ -1,0 +1,95 @@
+"""How is a complete plan carried out? The only place that changes a graph for a fold."""
+
+from __future__ import annotations
+
+from bnfold.graph import Graph, Node, Value
+from bnfold.plan import Draft, Plan
+
+
+def store(plan: Plan) -> None:
+    """Round every new constant to its type. Raises Refusal where one cannot be held."""
+    for draft in plan.drafts.values():
+        for index, constant in draft.constants.items():
+            draft.stored[index] = constant.stored()
+        if draft.bias is not None:
+            draft.bias.stored()
+
+
+def commit(graph: Graph, plan: Plan) -> dict[Node, None]:
+    """Carry out a plan whose constants are stored; the nodes that now look different.
+
+    A value that holds something else gets a fresh name, so the same name is the same value in
+    the model before and after.
+    """
+    touched = neighbours(plan)
+    for draft in plan.drafts.values():
+        if draft.bypass is None:
+            rewrite(graph, draft)
+    moved = dict(plan.moved)
+    for draft in sorted(plan.bypassed, key=lambda d: d.node.position):
+        bypass(graph, draft, moved)
+    for value in moved:
+        graph.rename(value, graph.fresh_name(f"{value.name}_folded"))
+    for draft in plan.drafts.values():
+        if draft.bias is not None:
+            touched[add_bias(graph, draft)] = None
+    return touched
+
+
+def neighbours(plan: Plan) -> dict[Node, None]:
+    """All nodes that the plan rewrites, or that make or read a value that changes."""
+    nodes: dict[Node, None] = dict.fromkeys(plan.drafts)
+    for draft in plan.drafts.values():
+        for value in (*draft.node.inputs, *draft.node.outputs):
+            if value is not None and not value.is_constant:
+                nodes.update((node, None) for node, _ in value.uses)
+                if value.producer is not None:
+                    nodes[value.producer] = None
+    return nodes
+
+
+def rewrite(graph: Graph, draft: Draft) -> None:
+    """Give a node its new constants, attributes and type."""
+    node = draft.node
+    for index in sorted(draft.constants):
+        old = node.inputs[index] if index < len(node.inputs) else None
+        stem = f"{old.name}_folded" if old is not None else f"{node.name}_bias"
+        constant = draft.constants[index]
+        value = graph.add_constant(node.scope, stem, constant, draft.stored[index])
+        graph.replace_input(node, index, value)
+    for name, setting in draft.attributes.items():
+        node.set_attribute(name, setting)
+    if draft.op_type != node.op_type:
+        node.op_type = draft.op_type
+        node.is_dirty = True
+
+
+def bypass(graph: Graph, draft: Draft, moved: dict[Value, None]) -> None:
+    """Take an affine node out: what it read and what it made become one value."""
+    assert draft.bypass is not None
+    node = draft.node
+    data, result = node.inputs[draft.bypass.data], node.outputs[0]
+    assert data is not None
+    assert result is not None
+    keeps_name = result not in moved and (data in moved or result.is_output)
+    name = result.name
+    graph.replace_uses(result, data)
+    graph.remove(node)
+    moved.pop(result, None)
+    if keeps_name:
+        moved.pop(data, None)
+        graph.rename(data, name)
+
+
+def add_bias(graph: Graph, draft: Draft) -> Node:
+    """Add the draft's bias to its first output; the sum keeps the output's name."""
+    node, constant = draft.node, draft.bias
+    assert constant is not None
+    result = node.outputs[0]
+    assert result is not None
+    product = graph.new_value(node.scope, f"{result.name}_product", result)
+    array = constant.stored()
+    bias = graph.add_constant(node.scope, f"{result.name}_bias", constant, array)
+    node.outputs[0], product.producer = product, node
+    node.is_dirty = True
+    return graph.insert_after(node, "Add", [product, bias], [result])

@@ -1,0 +1,168 @@
+"""Which values are constant, because they follow from constants, types and shapes alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bnfold.constants import FLOATS, Array, Constant
+from bnfold.graph import Graph, Node
+
+DETERMINISTIC = frozenset(
+    (
+        "Abs Add Cast CastLike Ceil Clip Concat ConstantOfShape DequantizeLinear Div Equal Erf "
+        "Exp Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity "
+        "Less LessOrEqual Log MatMul Max Mean Min Mod Mul Neg Not OneHot Pad Pow Range "
+        "Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round ScatterND "
+        "Shape Sigmoid Sign Size Slice Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu "
+        "Unsqueeze Where"
+    ).split()
+)
+"""Operators of the default domain whose outputs are computed when all their inputs are known."""
+
+GROWING = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Tile"})
+"""Those whose output can be far larger than their inputs."""
+
+LARGEST = 1 << 24
+"""Elements that a growing constant may have; a file of some bytes can ask for terabytes."""
+
+
+def mark_constants(graph: Graph) -> None:
+    """Mark every value that is constant; each is computed when somebody asks for it."""
+    for node in sorted(graph.nodes, key=lambda n: n.position):
+        if node.domain or node.op_type not in DETERMINISTIC or not node.outputs:
+            continue
+        if knows_inputs(node):
+            for index, output in enumerate(node.outputs):
+                if output is not None and not output.is_constant:
+                    output.put_off(partial(evaluate, node, index))
+
+
+def knows_inputs(node: Node) -> bool:
+    """Whether all that the outputs depend on is known."""
+    inputs = [value for value in node.inputs if value is not None]
+    if node.op_type in ("Shape", "Size"):
+        shape = inputs[0].shape if inputs else None
+        return shape is not None and all(isinstance(d, int) for d in shape)
+    if node.op_type == "CastLike":
+        return inputs[0].is_constant and inputs[-1].elem_type in FLOATS
+    return bool(inputs) and all(value.is_constant for value in inputs)
+
+
+def evaluate(node: Node, index: int) -> Constant | None:
+    """One output of a node of constants; None where it cannot be computed."""
+    constants = [value and value.constant for value in node.inputs]
+    dtype = output_dtype(node)
+    array = computed(node, index, constants)
+    if array is None:
+        return None
+    quantized = node.op_type == "DequantizeLinear" or any(
+        c is not None and c.is_quantized for c in constants
+    )
+    return Constant(lambda: array, array.shape, dtype or array.dtype, is_quantized=quantized)
+
+
+def computed(node: Node, index: int, constants: list[Constant | None]) -> Array | None:
+    """The output as an array; None where it cannot be computed, or would be too large."""
+    run = SIMPLE.get(node.op_type)
+    if run is not None:
+        return run(node, constants)
+    known = [(v is None) == (c is None) for v, c in zip(node.inputs, constants, strict=True)]
+    if not all(known) or (node.op_type in GROWING and not is_small(node, constants)):
+        return None
+    return by_reference(node, index, [c and c.value() for c in constants])
+
+
+def output_dtype(node: Node) -> np.dtype[Any] | None:
+    """The type that inference knows, where it is one of weights."""
+    output = node.outputs[0]
+    return FLOATS.get(output.elem_type) if output is not None else None
+
+
+def by_reference(node: Node, index: int, arrays: list[Array | None]) -> Array | None:
+    """Run one node on onnx's reference evaluator."""
+    from onnx.reference import ReferenceEvaluator
+
+    names = ["" if a is None else f"x{i}" for i, a in enumerate(arrays)]
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.input[:] = names
+    proto.output[:] = [f"y{i}" for i in range(len(node.outputs))]
+    feeds = {name: array for name, array in zip(names, arrays, strict=True) if name}
+    try:
+        inputs = [
+            onnx.helper.make_tensor_value_info(
+                name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+            for name, array in feeds.items()
+            if array is not None
+        ]
+        outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output]
+        graph = onnx.helper.make_graph([proto], "constant", inputs, outputs)
+        opsets = [onnx.helper.make_opsetid("", node.version)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets)
+        with np.errstate(all="ignore"):
+            result = ReferenceEvaluator(model).run(None, feeds)[index]
+    except Exception:
+        # Whatever the reference evaluator cannot do is not a constant to us; the walk stops there.
+        return None
+    return np.asarray(result)
+
+
+def is_small(node: Node, constants: list[Constant | None]) -> bool:
+    """Whether the output of a growing operator stays within reason."""
+    known = [c.value() for c in constants if c is not None]
+    if node.op_type == "Range":
+        start, limit, delta = (float(v) for v in known[:3])
+        return delta != 0 and abs((limit - start) / delta) < LARGEST
+    size = float(np.prod([c.size for c in constants[:1] if c is not None], dtype=np.float64))
+    if node.op_type == "ConstantOfShape":
+        return float(np.prod(known[0], dtype=np.float64)) < LARGEST
+    if node.op_type == "OneHot":
+        return size * float(known[1].reshape(-1)[0]) < LARGEST
+    if node.op_type == "Pad":
+        return size + float(np.abs(known[1]).sum()) * size < LARGEST
+    return size * float(np.prod(np.maximum(known[1], 1), dtype=np.float64)) < LARGEST
+
+
+def static_shape(node: Node) -> tuple[int, ...]:
+    """The shape of the first input, which is known to be static."""
+    value = node.inputs[0]
+    return tuple(d for d in (value.shape if value else None) or () if isinstance(d, int))
+
+
+def shape_of(node: Node, _: list[Constant | None]) -> Array | None:
+    """Shape of a static shape, with `start` and `end` from opset 15 on."""
+    start, end = node.attributes.get("start", 0), node.attributes.get("end")
+    return np.array(static_shape(node)[start:end], np.int64)
+
+
+def size_of(node: Node, _: list[Constant | None]) -> Array | None:
+    """Number of elements of a static shape."""
+    return np.array(np.prod(static_shape(node), dtype=np.int64))
+
+
+def cast_like(node: Node, constants: list[Constant | None]) -> Array | None:
+    """A constant in the type that the other operand is known to have."""
+    like = node.inputs[1]
+    if constants[0] is None or like is None:
+        return None
+    return constants[0].value().astype(FLOATS[like.elem_type])
+
+
+def identity(_: Node, constants: list[Constant | None]) -> Array | None:
+    """The constant itself."""
+    return None if constants[0] is None else constants[0].value()
+
+
+SIMPLE: dict[str, Callable[[Node, list[Constant | None]], Array | None]] = {
+    "Shape": shape_of,
+    "Size": size_of,
+    "CastLike": cast_like,
+    "Identity": identity,
+}
+"""What needs no evaluator."""

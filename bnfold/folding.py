@@ -1,0 +1,226 @@
+"""What is folded, in which order, and what is said of it? The conductor of the calculus."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import fields
+from pathlib import Path
+
+import onnx
+
+import bnfold.rules  # noqa: F401  (fills the tables of rules)
+from bnfold.apply import commit, store
+from bnfold.evaluate import mark_constants
+from bnfold.graph import Graph, Node
+from bnfold.modelio import load_model
+from bnfold.plan import Draft, Plan
+from bnfold.reasons import Reason, Refusal
+from bnfold.report import Direction, FoldReport, FoldResult, FoldSite, Target
+from bnfold.rules.registry import SOURCES, Source
+from bnfold.search import Search, read_source
+from bnfold.shapes import infer_shapes
+
+NORMALIZATION = "BatchNormalization"
+
+
+def fold(
+    model: str | Path | onnx.ModelProto,
+    *,
+    keep: Iterable[str] = (),
+    reparameterize: bool = True,
+    keep_overridable: bool = False,
+) -> FoldResult:
+    """Fold every affine of a model into neighbouring weights where that is the same function.
+
+    Args:
+        model: a path or a ModelProto; it is never changed.
+        keep: output tensors of affine nodes that stay as they are.
+        reparameterize: merge parallel branches that are one linear operator.
+        keep_overridable: initializers that are graph inputs too stay inputs, and are no constants.
+
+    Returns:
+        The folded model with a report on every affine in it. All arithmetic is in float64 and
+        rounded once to the weight's own type.
+
+    Raises:
+        ModelError: the file cannot be read, or is not a valid model.
+    """
+    original = load_model(model)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(original)
+    folding = Folding(copy, frozenset(keep), keep_overridable=keep_overridable)
+    folding.run()
+    return folding.result()
+
+
+def inspect(
+    model: str | Path | onnx.ModelProto,
+    *,
+    keep: Iterable[str] = (),
+    reparameterize: bool = True,
+    keep_overridable: bool = False,
+) -> FoldReport:
+    """Say what `fold` would do. The arguments and errors are those of `fold`."""
+    result = fold(
+        model, keep=keep, reparameterize=reparameterize, keep_overridable=keep_overridable
+    )
+    return FoldReport(**{f.name: getattr(result, f.name) for f in fields(FoldReport)})
+
+
+class Folding:
+    """One run over one model, which it changes."""
+
+    def __init__(
+        self, model: onnx.ModelProto, keep: Collection[str], *, keep_overridable: bool
+    ) -> None:
+        self.graph = Graph(model, keep_overridable=keep_overridable)
+        self.keep = keep
+        self.nodes_before = sum(1 for _ in self.graph.nodes)
+        self.frozen = tuple(
+            v.name for v in self.graph.root.values.values() if v.is_overridable and v.is_constant
+        )
+        infer_shapes(self.graph)
+        mark_constants(self.graph)
+        self.sites: dict[str, FoldSite] = {}
+        self.order: dict[str, int] = {}
+        self.watchers: dict[Node, dict[Node, None]] = {}
+        self.flushed = 0
+
+    def run(self) -> None:
+        """Fold until nothing changes: a source that was kept is tried again when what its walk
+        met has changed."""
+        queue = deque(
+            node
+            for node in sorted(self.graph.nodes, key=lambda n: n.position)
+            if (node.domain, node.op_type) in SOURCES
+        )
+        self.order = {node.name: index for index, node in enumerate(queue)}
+        waiting = dict.fromkeys(queue)
+        while queue:
+            node = queue.popleft()
+            waiting.pop(node, None)
+            if node not in node.scope.nodes:
+                continue
+            for other in sorted(self.attempt(node), key=lambda n: n.position):
+                if other not in waiting:
+                    waiting[other] = None
+                    queue.append(other)
+
+    def attempt(self, node: Node) -> Iterable[Node]:
+        """Fold one source if that can be done; the sources worth another look."""
+        try:
+            source = self.read(node)
+        except Refusal as refusal:
+            self.keep_site(node, refusal)
+            return ()
+        if source is None:
+            return ()
+        search = Search(node, source)
+        refusals: list[tuple[Direction, Refusal]] = []
+        for direction, begin in search.candidates():
+            try:
+                plan = begin()
+                check_gain(node, plan)
+                store(plan)
+            except Refusal as refusal:
+                refusals.append((direction, refusal))
+                continue
+            return self.commit(node, plan, direction)
+        self.keep_site(node, summary(refusals))
+        for met in search.visited:
+            self.watchers.setdefault(met, {})[node] = None
+        return ()
+
+    def read(self, node: Node) -> Source | None:
+        """The node as a source, if it is one that may be folded. Raises Refusal."""
+        source = read_source(node)
+        if source is not None and node.name in self.keep:
+            raise Refusal(Reason.KEPT_BY_REQUEST, "you asked to keep it")
+        return source
+
+    def commit(self, node: Node, plan: Plan, direction: Direction) -> Iterable[Node]:
+        """Carry out a plan and note its site; the sources worth another look."""
+        name, op_type = node.name, node.op_type
+        targets = [d for d in plan.drafts.values() if d.absorbs]
+        crossed = [d for d in plan.drafts.values() if not d.absorbs and d.bypass is None]
+        self.flushed += sum(c.flushed for d in plan.drafts.values() for c in d.constants.values())
+        touched = commit(self.graph, plan)
+        self.sites[name] = FoldSite(
+            tensor=name,
+            op_type=op_type,
+            verdict="folded",
+            direction=direction,
+            target=target_of(targets[0]).tensor if targets else None,
+            targets=tuple(target_of(draft) for draft in targets),
+            path=tuple(draft.op_type for draft in crossed),
+        )
+        again = {n: None for n in touched if (n.domain, n.op_type) in SOURCES}
+        for met in touched:
+            again.update(self.watchers.pop(met, {}))
+        return again
+
+    def keep_site(self, node: Node, refusal: Refusal) -> None:
+        """Note that a source stays, and why."""
+        self.sites[node.name] = FoldSite(
+            tensor=node.name,
+            op_type=node.op_type,
+            verdict="kept",
+            code=refusal.reason.code,
+            reason=refusal.reason.slug,
+            detail=refusal.detail,
+        )
+
+    def result(self) -> FoldResult:
+        """The model as it is now, written back, and the report."""
+        self.graph.flush()
+        model = self.graph.model
+        sites = sorted(self.sites.values(), key=lambda s: self.order.get(s.tensor, 1 << 60))
+        return FoldResult(
+            sites=tuple(sites),
+            nodes_before=self.nodes_before,
+            nodes_after=sum(1 for _ in self.graph.nodes),
+            opset=self.graph.opsets.get("", 0),
+            frozen_inputs=self.frozen,
+            flushed=self.flushed,
+            model=model,
+        )
+
+
+def target_of(draft: Draft) -> Target:
+    """Who took an affine in."""
+    return Target(tensor=draft.node.name, op_type=draft.node.op_type)
+
+
+def check_gain(node: Node, plan: Plan) -> None:
+    """A plan must take a node away, or put an Add in the place of a batch normalization."""
+    if plan.gain > 0 or (plan.gain == 0 and node.op_type == NORMALIZATION):
+        return
+    raise Refusal(Reason.NO_GAIN, "as many nodes would be added as removed")
+
+
+VAGUE = (
+    Reason.UNREAD,
+    Reason.NO_PRODUCER,
+    Reason.OPAQUE_OP,
+    Reason.CONFLICT,
+    Reason.NO_GAIN,
+    Reason.NOT_HOMOGENEOUS,
+    Reason.GRAPH_OUTPUT,
+)
+"""Reasons that say less than any other one, the vaguest first."""
+
+
+def summary(refusals: list[tuple[Direction, Refusal]]) -> Refusal:
+    """One reason for a source that stays: the most telling, with what stopped each direction."""
+
+    def telling(refusal: Refusal) -> int:
+        reason = refusal.reason
+        return VAGUE.index(reason) if reason in VAGUE else len(VAGUE)
+
+    best = max((refusal for _, refusal in refusals), key=telling)
+    details: dict[str, str] = {}
+    for direction, refusal in refusals:
+        details.setdefault(direction, refusal.detail)
+    text = "; ".join(f"{direction}: {detail}" for direction, detail in details.items())
+    return Refusal(best.reason, text)

@@ -1,0 +1,514 @@
+"""Who makes a value, who reads it, and is it constant? Nodes and values over ONNX protobufs.
+
+The index is built once and kept current by the few mutations below, so a fold costs what it
+touches, not what the model holds. Subgraphs are scopes: a captured value is one object, read in
+both. Protobufs are written back once, by `Graph.flush`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from bnfold.constants import FLOATS, Array, Constant
+
+Dim = int | str | None
+Shape = tuple[Dim, ...]
+Position = tuple[int, ...]
+
+MISSING = object()
+SHAPE_READERS = frozenset({"Shape", "Size"})
+"""Operators that look at the shape of a value only."""
+
+
+class Value:
+    """A tensor: who makes it, who reads it, and what is known of it.
+
+    `shape` holds an int, a symbol or None for each dimension, or is None for an unknown rank.
+    """
+
+    __slots__ = (
+        "_constant",
+        "_pending",
+        "elem_type",
+        "is_input",
+        "is_output",
+        "is_overridable",
+        "is_stored",
+        "name",
+        "producer",
+        "scope",
+        "shape",
+        "uses",
+    )
+
+    def __init__(self, name: str, scope: Scope) -> None:
+        self.name = name
+        self.scope = scope
+        self.producer: Node | None = None
+        self.uses: dict[tuple[Node, int], None] = {}
+        self.is_input = False
+        self.is_output = False
+        self.is_overridable = False
+        """An initializer that a caller may replace: a graph input too."""
+        self.is_stored = False
+        """An initializer."""
+        self._constant: Constant | None = None
+        self._pending: Callable[[], Constant | None] | None = None
+        self.shape: Shape | None = None
+        self.elem_type = 0
+
+    def __repr__(self) -> str:
+        return f"Value({self.name!r})"
+
+    @property
+    def constant(self) -> Constant | None:
+        """What it is worth, where that is known before run time."""
+        if self._pending is not None:
+            self._constant, self._pending = self._pending(), None
+        return self._constant
+
+    @constant.setter
+    def constant(self, constant: Constant | None) -> None:
+        self._constant, self._pending = constant, None
+
+    @property
+    def is_constant(self) -> bool:
+        """As `constant is not None`, without computing it where that is put off."""
+        return self._constant is not None or self._pending is not None
+
+    def put_off(self, evaluate: Callable[[], Constant | None]) -> None:
+        """It is constant, and computed when somebody asks."""
+        self._pending = evaluate
+
+    @property
+    def rank(self) -> int | None:
+        """Number of dimensions, where known."""
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def readers(self) -> Iterator[tuple[Node, int]]:
+        """The uses that look at the elements, not only at the shape."""
+        return (use for use in self.uses if use[0].op_type not in SHAPE_READERS)
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether a subgraph reads it."""
+        return any(node.scope is not self.scope for node, _ in self.readers)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds one of the float types that weights have."""
+        return self.elem_type in FLOATS
+
+
+class Node:
+    """An operator; its inputs and outputs are values, None where an optional one is absent."""
+
+    __slots__ = (
+        "_attributes",
+        "attributes_changed",
+        "domain",
+        "inputs",
+        "is_dirty",
+        "op_type",
+        "outputs",
+        "position",
+        "proto",
+        "scope",
+        "version",
+    )
+
+    def __init__(self, proto: NodeProto, scope: Scope, position: Position, version: int) -> None:
+        self.proto = proto
+        self.scope = scope
+        self.position = position
+        self.version = version
+        """The opset of its domain."""
+        self.op_type: str = proto.op_type
+        self.domain: str = "" if proto.domain == "ai.onnx" else proto.domain
+        self.inputs: list[Value | None] = []
+        self.outputs: list[Value | None] = []
+        self.is_dirty = False
+        self.attributes_changed: dict[str, Any] = {}
+        self._attributes: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"Node({self.op_type} -> {self.name})"
+
+    @property
+    def name(self) -> str:
+        """Its first output: node names are optional in ONNX, and may repeat."""
+        return next((v.name for v in self.outputs if v is not None), "")
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Attributes by name; strings as str, lists as lists, tensors and graphs as protobufs."""
+        if self._attributes is None:
+            self._attributes = {a.name: attribute_value(a) for a in self.proto.attribute}
+        return self._attributes
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Change or add an attribute; it reaches the protobuf on flush."""
+        self._attributes = {**self.attributes, name: value}
+        self.attributes_changed[name] = value
+        self.is_dirty = True
+
+
+def attribute_value(attribute: AttributeProto) -> Any:
+    """As `onnx.helper.get_attribute_value`, with text instead of bytes."""
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.type == AttributeProto.STRING:
+        return value.decode(errors="replace")
+    if attribute.type == AttributeProto.STRINGS:
+        return [item.decode(errors="replace") for item in value]
+    return value
+
+
+class Scope:
+    """A graph or subgraph: its nodes in order, its values by name, the scope around it."""
+
+    __slots__ = (
+        "added",
+        "is_reordered",
+        "nodes",
+        "orphans",
+        "parent",
+        "proto",
+        "unread",
+        "values",
+    )
+
+    def __init__(self, proto: GraphProto, parent: Scope | None) -> None:
+        self.proto = proto
+        self.parent = parent
+        self.is_reordered = False
+        """Nodes were taken out or put in since the protobuf was read."""
+        self.orphans: dict[Value, None] = {}
+        """Values that lost a reader, and may have lost the last one."""
+        self.nodes: dict[Node, None] = {}
+        self.values: dict[str, Value] = {}
+        self.added: list[tuple[Value, TensorProto]] = []
+        self.unread: set[str] = set()
+        """Initializers that nothing reads any more, because of us."""
+
+    def find(self, name: str) -> Value | None:
+        """The value that this name means here: own values first, then the enclosing scopes'."""
+        scope: Scope | None = self
+        while scope is not None:
+            if (value := scope.values.get(name)) is not None:
+                return value
+            scope = scope.parent
+        return None
+
+    def own(self, name: str) -> Value:
+        """This scope's value of that name, made if there is none."""
+        return self.values.setdefault(name, Value(name, self))
+
+
+class Graph:
+    """A model's graph with its subgraphs. It edits the ModelProto it was given."""
+
+    def __init__(self, model: ModelProto, *, keep_overridable: bool = False) -> None:
+        self.model = model
+        self.opsets = {
+            ("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import
+        }
+        self.keep_overridable = keep_overridable and model.ir_version >= 4
+        self.names: set[str] = set()
+        self.scopes: list[Scope] = []
+        self._counter = 0
+        self.root = self._read(model.graph, None)
+
+    # ------------------------------------------------------------------ reading
+
+    def _read(self, proto: GraphProto, parent: Scope | None) -> Scope:
+        scope = Scope(proto, parent)
+        self.scopes.append(scope)
+        for tensor in proto.initializer:
+            value = scope.own(tensor.name)
+            value.constant, value.is_stored = Constant.of_tensor(tensor), True
+            value.shape, value.elem_type = tuple(tensor.dims), tensor.data_type
+        for sparse in proto.sparse_initializer:
+            scope.own(sparse.values.name)
+        for info in proto.input:
+            self._read_input(scope.own(info.name), is_root=parent is None)
+        for info in (*proto.input, *proto.value_info, *proto.output):
+            describe(scope.own(info.name), info)
+        for node_proto in proto.node:
+            for name in node_proto.output:
+                if name:
+                    scope.own(name)
+        for node_proto in proto.node:
+            self._read_node(node_proto, scope)
+        for info in proto.output:
+            value = scope.values[info.name]
+            if value.producer is None and not value.is_input and not value.is_stored:
+                outer = parent.find(info.name) if parent is not None else None
+                value = outer or value
+            value.is_output = True
+        self.names.update(scope.values)
+        return scope
+
+    def _read_input(self, value: Value, *, is_root: bool) -> None:
+        value.is_input = not value.is_stored
+        value.is_overridable = value.is_stored
+        if value.is_overridable and (self.keep_overridable or not is_root):
+            value.constant, value.is_input = None, True
+
+    def _read_node(self, proto: NodeProto, scope: Scope) -> None:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        self._counter += 1
+        node = Node(proto, scope, (self._counter,), self.opsets.get(domain, 0))
+        scope.nodes[node] = None
+        for index, name in enumerate(proto.input):
+            value = (scope.find(name) or scope.own(name)) if name else None
+            node.inputs.append(value)
+            if value is not None:
+                value.uses[node, index] = None
+        for name in proto.output:
+            value = scope.own(name) if name else None
+            node.outputs.append(value)
+            if value is not None:
+                value.producer = node
+        if node.op_type == "Constant" and not node.domain:
+            node.outputs[0].constant = constant_of(node)  # type: ignore[union-attr]
+        for attribute in proto.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                self._read(attribute.g, scope)
+            elif attribute.type == AttributeProto.GRAPHS:
+                for subgraph in attribute.graphs:
+                    self._read(subgraph, scope)
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """All nodes of all scopes, each scope's in order."""
+        return (node for scope in self.scopes for node in scope.nodes)
+
+    # ----------------------------------------------------------------- changing
+
+    def fresh_name(self, stem: str) -> str:
+        """A name that nothing has, here or in a subgraph; the same for the same model."""
+        name, count = stem, 1
+        while name in self.names:
+            count += 1
+            name = f"{stem}_{count}"
+        self.names.add(name)
+        return name
+
+    def rename(self, value: Value, name: str) -> None:
+        """Give a value another name, for all who make or read it."""
+        value.scope.values.pop(value.name, None)
+        value.scope.values[name] = value
+        value.name = name
+        if value.producer is not None:
+            value.producer.is_dirty = True
+        for node, _ in value.uses:
+            node.is_dirty = True
+
+    def replace_input(self, node: Node, index: int, value: Value | None) -> None:
+        """Let a node read another value; inputs in between stay absent."""
+        while len(node.inputs) <= index:
+            node.inputs.append(None)
+        old = node.inputs[index]
+        if old is not None:
+            release(old, node, index)
+        node.inputs[index] = value
+        if value is not None:
+            value.uses[node, index] = None
+        node.is_dirty = True
+
+    def replace_uses(self, old: Value, new: Value) -> None:
+        """Let all readers of one value read another, and hand on being a graph output."""
+        for node, index in list(old.uses):
+            self.replace_input(node, index, new)
+        new.is_output = new.is_output or old.is_output
+
+    def remove(self, node: Node) -> None:
+        """Take a node out. Its outputs must have no readers."""
+        for index, value in enumerate(node.inputs):
+            if value is not None:
+                release(value, node, index)
+        for output in node.outputs:
+            if output is not None and output.producer is node:
+                output.producer = None
+                if output.scope.values.get(output.name) is output:
+                    del output.scope.values[output.name]
+        del node.scope.nodes[node]
+        node.scope.is_reordered = True
+
+    def add_constant(self, scope: Scope, name: str, constant: Constant, array: Array) -> Value:
+        """A new initializer: `array` is what `constant.stored()` said. The name is made unique."""
+        value = Value(self.fresh_name(name), scope)
+        value.constant, value.is_stored = constant, True
+        tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array), value.name)
+        value.shape, value.elem_type = tuple(tensor.dims), tensor.data_type
+        scope.values[value.name] = value
+        scope.added.append((value, tensor))
+        return value
+
+    def insert_after(
+        self,
+        place: Node,
+        op_type: str,
+        inputs: Iterable[Value | None],
+        outputs: Iterable[Value],
+        **attributes: Any,
+    ) -> Node:
+        """A new node of the default domain right after another one."""
+        proto = onnx.helper.make_node(op_type, [], [], **attributes)
+        self._counter += 1
+        position = (*place.position, self._counter)
+        node = Node(proto, place.scope, position, self.opsets[""])
+        for index, value in enumerate(inputs):
+            node.inputs.append(value)
+            if value is not None:
+                value.uses[node, index] = None
+        for value in outputs:
+            node.outputs.append(value)
+            value.producer = node
+        node.is_dirty = True
+        place.scope.nodes[node] = None
+        place.scope.is_reordered = True
+        return node
+
+    def new_value(self, scope: Scope, name: str, like: Value) -> Value:
+        """A value nobody makes yet, of the type and shape of another."""
+        value = Value(self.fresh_name(name), scope)
+        value.shape, value.elem_type = like.shape, like.elem_type
+        scope.values[value.name] = value
+        return value
+
+    # ------------------------------------------------------------------ writing
+
+    def flush(self) -> None:
+        """Write all changes to the protobufs, the innermost scopes first."""
+        for scope in reversed(self.scopes):
+            self._sweep(scope)
+            write_scope(scope)
+        if self.model.ir_version < 4:
+            list_initializers(self.model.graph, self.root.unread)
+        elif not self.keep_overridable:
+            drop_overridable(self.model.graph)
+
+    def _sweep(self, scope: Scope) -> None:
+        """Take out constants, and nodes that compute them, that lost their last reader."""
+        while scope.orphans:
+            value, _ = scope.orphans.popitem()
+            if value.uses or value.is_output:
+                continue
+            node = value.producer
+            if node is None:
+                if value.is_stored:
+                    scope.unread.add(value.name)
+            elif value.is_constant and not any(
+                o and (o.uses or o.is_output) for o in node.outputs
+            ):
+                self.remove(node)
+
+
+def release(value: Value, node: Node, index: int) -> None:
+    """A node no longer reads a value."""
+    del value.uses[node, index]
+    value.scope.orphans[value] = None
+
+
+def describe(value: Value, info: onnx.ValueInfoProto) -> None:
+    """Take type and shape from a ValueInfoProto, where it says more than is known."""
+    if not info.type.HasField("tensor_type"):
+        return
+    tensor = info.type.tensor_type
+    value.elem_type = tensor.elem_type or value.elem_type
+    if not tensor.HasField("shape"):
+        return
+    shape = tuple(dimension(d) for d in tensor.shape.dim)
+    known = value.shape
+    if known is not None and len(known) == len(shape):
+        shape = tuple(
+            old if isinstance(old, int) or new is None else new
+            for old, new in zip(known, shape, strict=True)
+        )
+    value.shape = shape
+
+
+def dimension(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    """An int, a symbol, or None."""
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return str(dim.dim_param) or None
+
+
+def constant_of(node: Node) -> Constant | None:
+    """The value of a Constant node, of every kind but strings and sparse tensors."""
+    kinds = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
+    for name, value in node.attributes.items():
+        if name == "value":
+            return Constant.of_tensor(value)
+        if name in kinds:
+            return Constant.of_array(np.array(value, kinds[name]))
+    return None
+
+
+def write_scope(scope: Scope) -> None:
+    """Bring one GraphProto up to date: nodes, initializers and value infos."""
+    proto = scope.proto
+    for node in scope.nodes:
+        if node.is_dirty:
+            write_node(node)
+    if scope.is_reordered:
+        protos = [n.proto for n in sorted(scope.nodes, key=lambda n: n.position)]
+        del proto.node[:]
+        proto.node.extend(protos)
+    delete_where(proto.initializer, lambda tensor: tensor.name in scope.unread)
+    proto.initializer.extend(t for v, t in scope.added if v.uses or v.is_output)
+    delete_where(proto.value_info, lambda info: info.name not in scope.values)
+
+
+def delete_where(repeated: Any, condition: Callable[[Any], bool]) -> None:
+    """Delete from a repeated field in place, so that what stays is not copied."""
+    for index in reversed([i for i, item in enumerate(repeated) if condition(item)]):
+        del repeated[index]
+
+
+def write_node(node: Node) -> None:
+    """Bring one NodeProto up to date."""
+    proto = node.proto
+    proto.op_type = node.op_type
+    while node.inputs and node.inputs[-1] is None:
+        node.inputs.pop()
+    proto.input[:] = ["" if v is None else v.name for v in node.inputs]
+    proto.output[:] = ["" if v is None else v.name for v in node.outputs]
+    for name, value in node.attributes_changed.items():
+        kept = [a for a in proto.attribute if a.name != name]
+        del proto.attribute[:]
+        proto.attribute.extend(kept)
+        if value is not None:
+            proto.attribute.append(onnx.helper.make_attribute(name, value))
+    node.attributes_changed.clear()
+    node.is_dirty = False
+
+
+def drop_overridable(graph: GraphProto) -> None:
+    """Initializers leave the graph inputs."""
+    names = {tensor.name for tensor in graph.initializer}
+    delete_where(graph.input, lambda info: info.name in names)
+
+
+def list_initializers(graph: GraphProto, unread: set[str]) -> None:
+    """Before IR version 4 every initializer is a graph input: new ones come, old ones go."""
+    delete_where(graph.input, lambda info: info.name in unread)
+    listed = {info.name for info in graph.input}
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+        for t in graph.initializer
+        if t.name not in listed
+    )

@@ -1,0 +1,331 @@
+"""How do matrix products take an affine in? Gemm, MatMul and Einsum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bnfold.affine import Affine
+from bnfold.constants import Constant
+from bnfold.reasons import Reason, Refusal
+from bnfold.rules.registry import MICROSOFT, Operator, Step, backward, forward
+from bnfold.rules.shared import (
+    Array,
+    along,
+    combined,
+    lifted,
+    lowered,
+    per_channel,
+    size_of,
+)
+
+GEMM = "activation activation_alpha activation_beta activation_gamma alpha beta broadcast"
+GEMM += " transA transB"
+FUSED = "alpha transA transB transBatchA transBatchB"
+
+
+# --------------------------------------------------------------------------- Gemm
+
+
+def refuse_activation(op: Operator) -> None:
+    """com.microsoft's FusedGemm may have one, after which nothing is linear."""
+    if op.attribute("activation"):
+        raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} has an activation")
+
+
+@backward("Gemm", attributes=GEMM)
+@backward("FusedGemm", attributes=GEMM, domain=MICROSOFT)
+def gemm(op: Operator, affine: Affine) -> Step:
+    """`s * (alpha A B + beta C) + t`: the scale into columns of B or rows of A, all of it into C."""
+    refuse_activation(op)
+    side = 0 if affine.scale.shape[0] > 1 else 1
+    axis = 1 - side if op.attribute("transB" if side else "transA", 0) else side
+    scale, _ = per_channel(affine.scale_part, side, op)
+    inputs = {side: Affine.of_scale(along(scale, axis, 2))}
+    return Step(inputs=inputs, **into_addend(op, affine))  # type: ignore[arg-type]
+
+
+def into_addend(op: Operator, affine: Affine) -> dict[str, object]:
+    """The affine of the product's C: `beta C' = s beta C + t`. Raises Refusal."""
+    beta = op.attribute("beta", 1.0)
+    if op.has_input(2) and beta != 0:
+        scaled = Affine(affine.scale, affine.shift / beta)
+        if not op.is_constant(2):
+            raise Refusal(Reason.GEMM_BIAS, f"the addend of {op.op_type} is computed at run time")
+        return {"constants": {2: legal_addend(op, op.constant(2), scaled)}, **broadcasting(op)}
+    if not affine.shift.any():
+        return {}
+    zero = Constant.of_array(np.zeros(()), weight_of(op).dtype)
+    attributes = {"beta": None} if beta != 1 else {}
+    new = legal_addend(op, zero, affine.shift_part)
+    return {"constants": {2: new}, "attributes": {**attributes, **legacy(op)}}
+
+
+def legal_addend(op: Operator, addend: Constant, affine: Affine) -> Constant:
+    """C after an affine of the result; it may grow from a scalar to a row, column or matrix."""
+    shape = np.broadcast_shapes(addend.shape, affine.scale.shape, affine.shift.shape)
+    while len(shape) > max(addend.rank, 1) and shape[0] == 1:
+        shape = shape[1:]
+    return Constant(lambda: affine.apply(addend.exact()).reshape(shape), shape, addend.dtype)
+
+
+def legacy(op: Operator) -> dict[str, int]:
+    """Before opset 7, C broadcasts only where an attribute says so."""
+    return {"broadcast": 1} if op.version < 7 and op.op_type == "Gemm" else {}
+
+
+def broadcasting(op: Operator) -> dict[str, object]:
+    """The same as an entry of a step."""
+    return {"attributes": legacy(op)} if legacy(op) else {}
+
+
+def weight_of(op: Operator) -> Constant:
+    """The constant factor. Raises Refusal when there is none."""
+    return op.constant(1 if op.is_constant(1) else 0)
+
+
+@forward("Gemm", attributes=GEMM)
+@forward("FusedGemm", attributes=GEMM, domain=MICROSOFT)
+def gemm_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
+    """`alpha (s A + t) B + beta C`: the scale into B, `alpha (t B)` into `beta C`; or for B."""
+    refuse_activation(op)
+    data = lost_factor(affines)
+    other = 1 - data
+    inner = contracted(op, data)
+    scale, shift = per_channel(affines[data], inner, op)
+    axis = contracted(op, other)
+    inputs = {other: Affine.of_scale(along(scale, axis, 2))}
+    if not shift.any():
+        return Step(inputs=inputs)
+    weight = op.constant(other)
+    alpha = op.attribute("alpha", 1.0)
+
+    def row(weight: Array) -> Array:
+        """`t B` as `(1, N)`, or `A t` as `(M, 1)`."""
+        sums = (weight * along(shift, axis, 2)).sum(axis, keepdims=True)
+        keeps = (axis == 0) == (other == 1)
+        return np.asarray(alpha * (sums if keeps else sums.T))
+
+    # The shift depends on the weight, so it is computed when the weight is.
+    moved = Affine.of_shift(row(weight.exact()))
+    return Step(inputs=inputs, **into_addend(op, moved))  # type: ignore[arg-type]
+
+
+def lost_factor(affines: Mapping[int, Affine]) -> int:
+    """Which factor changed. Raises Refusal for both, and for an addend."""
+    if len(affines) != 1 or next(iter(affines)) not in (0, 1):
+        raise Refusal(Reason.CONFLICT, "more than one operand of the product would change")
+    return next(iter(affines))
+
+
+def contracted(op: Operator, index: int) -> int:
+    """The contracted axis of a Gemm's factor."""
+    transposed = bool(op.attribute("transB" if index else "transA", 0))
+    return int(transposed) if index else int(not transposed)
+
+
+# ------------------------------------------------------------------------- MatMul
+
+
+def factor_axes(op: Operator, index: int) -> tuple[int, int]:
+    """(free axis, contracted axis) of a factor, counted from the back as -1 or -2."""
+    rank = len(op.shape(index))
+    if rank < 2:
+        raise Refusal(Reason.WRONG_AXIS, f"{op.op_type} with a vector")
+    if op.attribute("transBatchA", 0) or op.attribute("transBatchB", 0):
+        raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} moves the batch axis")
+    flipped = bool(op.attribute("transB" if index else "transA", 0))
+    return (-1, -2) if (index == 1) != flipped else (-2, -1)
+
+
+def swapped(affine: Affine) -> Affine:
+    """The last two axes exchanged."""
+    return affine.moved(lambda a: a.swapaxes(-1, -2))
+
+
+def onto_factor(op: Operator, index: int, affine: Affine) -> Affine:
+    """The result's scale as one of a factor: on its free axis and its own batch axes."""
+    free, _ = factor_axes(op, index)
+    place, gone = (-1, -2) if index == 1 else (-2, -1)
+    if affine.rank + gone in affine.axes:
+        raise Refusal(
+            Reason.WRONG_AXIS, f"the affine varies along axis {affine.rank + gone} of the product"
+        )
+    fitted = affine if free == place else swapped(affine)
+    return lowered(fitted, op.shape(index), f"a factor of {op.op_type}")
+
+
+@backward("MatMul")
+@backward("FusedMatMul", attributes=FUSED, domain=MICROSOFT)
+def matmul(op: Operator, affine: Affine) -> list[Step]:
+    """The scale into either factor; a shift becomes the addend of a Gemm, or an Add after it."""
+    steps: list[Step] = []
+    refusal: Refusal | None = None
+    for index in sorted((1, 0), key=lambda i: not op.is_constant(i)):
+        try:
+            inputs = {index: onto_factor(op, index, affine.scale_part)}
+        except Refusal as stop:
+            refusal = refusal or stop
+            continue
+        steps += with_shift(op, inputs, affine.shift_part, Step(inputs=inputs))
+    if not steps and refusal is not None:
+        raise refusal
+    return steps
+
+
+def with_shift(
+    op: Operator, inputs: Mapping[int, Affine], shift: Affine, plain: Step
+) -> list[Step]:
+    """The ways for a product to add a shift to its result."""
+    if shift.is_identity:
+        return [plain]
+    like = next((op.constant(i) for i in (1, 0) if op.is_constant(i)), None)
+    if like is None:
+        raise Refusal(Reason.GEMM_BIAS, f"{op.op_type} of two computed values has no bias")
+    bias = Constant.of_array(shift.shift.copy(), like.dtype)
+    is_plain = op.op_type == "MatMul" and op.version >= 7
+    if is_plain and shift.rank == 2 and len(op.shape(0)) == 2 and len(op.shape(1)) == 2:
+        return [Step(inputs=inputs, constants={2: squeezed(bias)}, op_type="Gemm")]
+    return [Step(inputs=inputs, bias=squeezed(bias))]
+
+
+def squeezed(constant: Constant) -> Constant:
+    """Without leading dimensions of 1, down to rank 1."""
+    shape = constant.shape
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return Constant(lambda: constant.value().reshape(shape), shape, constant.dtype)
+
+
+@forward("MatMul")
+@forward("FusedMatMul", attributes=FUSED, domain=MICROSOFT)
+def matmul_input(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
+    """The scale of the contracted axis into the other factor, of other axes on to the result."""
+    data = lost_factor(affines)
+    affine = affines[data]
+    scale = affine.scale_part
+    free, inner = (affine.rank + axis for axis in factor_axes(op, data))
+    steps: list[Step] = []
+    if free not in scale.axes:
+        steps += [Step(inputs={1 - data: into_other(op, data, scale)})]
+    if inner not in scale.axes and (affine.is_pure_scale or not steps):
+        turned = scale if free - affine.rank == (-2 if data == 0 else -1) else swapped(scale)
+        steps += [Step(outputs={0: lifted(turned, len(op.output_shape()))})]
+    if not steps:
+        raise Refusal(Reason.WRONG_AXIS, "the scale varies along both axes of the factor")
+    if affine.is_pure_scale:
+        return steps if op.is_constant(1 - data) else steps[::-1]
+    if steps[0].outputs and not scale.is_identity:
+        raise Refusal(Reason.WRONG_AXIS, f"the scale stays beside the shift after {op.op_type}")
+    shift = product_of_shift(op, data, affine.shift)
+    carried = Step(inputs=steps[0].inputs, outputs={0: shift})
+    return [carried, *with_shift(op, steps[0].inputs, shift, carried)]
+
+
+def into_other(op: Operator, data: int, scale: Affine) -> Affine:
+    """The scale of one factor as one of the other, along the contracted axis."""
+    _, inner = factor_axes(op, data)
+    _, inner_other = factor_axes(op, 1 - data)
+    turned = scale if inner == inner_other else swapped(scale)
+    return lowered(lifted_to(turned, op, 1 - data), op.shape(1 - data), "the other factor")
+
+
+def lifted_to(affine: Affine, op: Operator, index: int) -> Affine:
+    """Fitted to a factor of another rank: more leading dimensions, or fewer uniform ones."""
+    rank = len(op.shape(index))
+    return lifted(affine, rank) if affine.rank < rank else affine
+
+
+def product_of_shift(op: Operator, data: int, shift: Array) -> Affine:
+    """What a shift of one factor adds to the result: `alpha * shift @ weight`."""
+    weight = op.constant(1 - data).exact()
+    _, inner = factor_axes(op, data)
+    _, inner_other = factor_axes(op, 1 - data)
+    full = list(shift.shape)
+    full[inner] = weight.shape[inner_other]
+    filled = np.broadcast_to(shift, full)
+    left = filled if inner == -1 else filled.swapaxes(-1, -2)
+    right = weight if inner_other == -2 else weight.swapaxes(-1, -2)
+    product = left @ right  # (..., free of data or 1, free of weight)
+    if data == 1:
+        product = product.swapaxes(-1, -2)
+    alpha = op.attribute("alpha", 1.0)
+    return lifted(Affine.of_shift(alpha * product), len(op.output_shape()))
+
+
+# ------------------------------------------------------------------------- Einsum
+
+
+def labels(op: Operator) -> tuple[list[str], str]:
+    """The labels of operands and result. Raises Refusal for ellipses and repeated labels."""
+    equation = op.attribute("equation", "").replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    operands = terms.split(",")
+    if not arrow:
+        result = "".join(sorted(c for c in set(terms) - {","} if terms.count(c) == 1))
+    if "." in equation or any(len(set(term)) < len(term) for term in (*operands, result)):
+        raise Refusal(Reason.OPAQUE_OP, f"the equation {equation!r} is not read")
+    return operands, result
+
+
+def relabelled(affine: Affine, source: str, target: str) -> Affine:
+    """Axes by label: those not in the target must be uniform, new ones are 1."""
+    kept = [label for label in target if label in source]
+    order = [source.index(label) for label in kept]
+    rest = [axis for axis in range(len(source)) if axis not in order]
+    if affine.axes & set(rest):
+        raise Refusal(Reason.WRONG_AXIS, "the affine varies along a label the operand has not")
+
+    def move(array: Array) -> Array:
+        arranged = array.transpose(order + rest)
+        sizes = iter(arranged.shape)
+        return arranged.reshape([next(sizes) if label in source else 1 for label in target])
+
+    return affine.moved(move)
+
+
+@backward("Einsum", attributes="equation")
+def einsum(op: Operator, affine: Affine) -> list[Step]:
+    """The scale into a constant operand that has its labels; a shift into an Add after it."""
+    operands, result = labels(op)
+    for index, term in enumerate(operands):
+        if op.is_constant(index) and all(result[axis] in term for axis in affine.scale_part.axes):
+            inputs = {index: relabelled(affine.scale_part, result, term)}
+            if affine.is_pure_scale:
+                return [Step(inputs=inputs)]
+            bias = Constant.of_array(affine.shift.copy(), op.constant(index).dtype)
+            return [Step(inputs=inputs, bias=squeezed(bias))]
+    raise Refusal(Reason.WRONG_AXIS, f"{op.op_type} has no constant operand with these labels")
+
+
+@forward("Einsum", attributes="equation")
+def einsum_input(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
+    """The scale into a constant operand; `einsum(shift, weight)` on to the result."""
+    operands, result = labels(op)
+    if len(affines) != 1 or len(operands) != 2:
+        raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} of more than two operands")
+    data, affine = next(iter(affines.items()))
+    other = 1 - data
+    weight = op.constant(other)
+    inputs = {other: relabelled(affine.scale_part, operands[data], operands[other])}
+    if affine.is_pure_scale:
+        return [Step(inputs=inputs)]
+    sizes = dict(zip(operands[other], weight.shape, strict=True))
+    shape = op.shape(data)
+    for axis, label in enumerate(operands[data]):
+        if label not in sizes and label not in result:
+            sizes[label] = size_of(shape, axis, "the operand")
+    full = [
+        sizes.get(label, affine.shift.shape[axis]) for axis, label in enumerate(operands[data])
+    ]
+    terms = [operands[data], operands[other]]
+    total = np.einsum(
+        f"{','.join(terms)}->{result}", np.broadcast_to(affine.shift, full), weight.exact()
+    )
+    shift = Affine.of_shift(total)
+    bias = Constant.of_array(shift.shift.copy(), weight.dtype)
+    return [
+        Step(inputs=inputs, outputs={0: shift}),
+        Step(inputs=inputs, bias=squeezed(bias)),
+    ]

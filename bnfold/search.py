@@ -1,0 +1,244 @@
+"""Where can an affine go? Walks from a source until all who see a changed value agree.
+
+Two moves: a producer is asked to make `affine(value)`, a reader is asked to cope with an input
+that was `affine(input)`. Producers are asked first, readers in the order of the graph. Where a
+rule leaves a choice, the alternatives are tried one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from bnfold.affine import Affine
+from bnfold.graph import Node, Value
+from bnfold.plan import Draft, Plan, Use
+from bnfold.reasons import Reason, Refusal
+from bnfold.report import Direction
+from bnfold.rules.registry import BACKWARD, FORWARD, SOURCES, Source, Step, Steps
+
+DEPTH = 256
+"""Operators that one walk may rewrite."""
+
+BUDGET = 2000
+"""Rules that one source may ask, over all alternatives."""
+
+LOST = 2.0**4
+"""By how much a shift may pass what it is added to: so many units of rounding are lost."""
+
+
+class Search:
+    """The walks from one source."""
+
+    def __init__(self, node: Node, source: Source, *, depth: int = DEPTH) -> None:
+        self.node = node
+        self.source = source
+        self.depth = depth
+        self.visited: dict[Node, None] = {node: None}
+        self.budget = BUDGET
+        self.is_exclusive = True
+        """Whether a value that somebody else reads must stay as it is."""
+        self.shared: Refusal | None = None
+        """The first such value that was met."""
+
+    @property
+    def data(self) -> Value:
+        """What the source reads."""
+        value = self.node.inputs[self.source.data]
+        assert value is not None
+        return value
+
+    @property
+    def result(self) -> Value:
+        """What the source makes."""
+        value = self.node.outputs[0]
+        assert value is not None
+        return value
+
+    def candidates(self) -> Iterator[tuple[Direction, Callable[[], Plan]]]:
+        """All ways to begin, the plainest first.
+
+        Whole backward and whole forward; then the same with the opposite for other readers of
+        what changes; then split at scale and shift.
+        """
+        affine = self.source.affine
+        yield "backward", lambda: self.begin(affine, None)
+        yield "forward", lambda: self.begin(None, affine)
+        self.is_exclusive = False
+        if self.shared is not None:
+            yield "backward", lambda: self.begin(affine, None)
+            yield "forward", lambda: self.begin(None, affine)
+        if affine.is_pure_scale or affine.is_pure_shift:
+            return
+        yield "mixed", lambda: self.begin(self.shift_first(), affine.scale_part)
+        yield "mixed", lambda: self.begin(affine.scale_part, affine.shift_part)
+
+    def shift_first(self) -> Affine:
+        """The part of the affine to add before scaling. Raises Refusal.
+
+        `s * x + t = s * (x + t / s)`; in the network of pre-activations this is what a producer's
+        bias takes in, while the scale goes on through the activation.
+        """
+        affine = self.source.affine
+        try:
+            shift = affine.shift_before()
+        except ZeroDivisionError:
+            raise Refusal(
+                Reason.ZERO_SCALE, "a channel has scale zero and a shift, which has no inverse"
+            ) from None
+        if not np.isfinite(shift).all():
+            raise Refusal(Reason.ILL_CONDITIONED, "a scale is too near to zero to divide by")
+        typical = self.source.typical
+        if typical is not None and (np.abs(shift) > LOST * typical).any():
+            raise Refusal(Reason.ILL_CONDITIONED, "the shift would cancel most digits")
+        return Affine.of_shift(shift)
+
+    def begin(self, back: Affine | None, ahead: Affine | None) -> Plan:
+        """A complete plan that sends one part backward and the other forward. Raises Refusal."""
+        plan = Plan()
+        plan.visited = self.visited
+        plan.bypass(self.node, self.source)
+        if back is not None and not back.is_identity:
+            plan.demands.append((self.data, back, ((self.node, self.source.data),)))
+        if ahead is not None and not ahead.is_identity:
+            plan.change(self.result)
+            plan.lose(self.result, ahead)
+        return self.complete(plan)
+
+    def complete(self, plan: Plan) -> Plan:
+        """Ask on until nothing is open. Raises Refusal."""
+        while plan.demands or plan.pending:
+            self.budget -= 1
+            plan.steps += 1
+            if plan.steps > self.depth or self.budget < 0:
+                raise Refusal(Reason.SEARCH_LIMIT, f"more than {self.depth} operators to rewrite")
+            choices = self.ask_producer(plan) if plan.demands else self.ask_reader(plan)
+            if choices is None:
+                continue
+            node, steps = choices
+            plan = self.choose(plan, node, steps)
+        return plan
+
+    def choose(self, plan: Plan, node: Node, steps: Iterable[Step]) -> Plan:
+        """The first alternative that completes; the plan with it. Raises the first refusal."""
+        refusals: list[Refusal] = []
+        iterator = iter(steps)
+        step = next(iterator, None)
+        while step is not None:
+            following = next(iterator, None)
+            branch = plan.copy() if following is not None else plan
+            try:
+                branch.take(node, step)
+                if following is None and not refusals:
+                    return branch
+                return self.complete(branch)
+            except Refusal as refusal:
+                refusals.append(refusal)
+            step = following
+        raise refusals[0] if refusals else Refusal(Reason.OPAQUE_OP, f"{node.op_type} stops")
+
+    # ---------------------------------------------------------------- producers
+
+    def ask_producer(self, plan: Plan) -> tuple[Node, Iterable[Step]] | None:
+        """Settle the newest demand: how its value's producer can make it. Raises Refusal."""
+        value, affine, uses = plan.demands.pop()
+        if self.is_settled(plan, value, affine, uses):
+            return None
+        plan.change(value)
+        node = value.producer
+        if node is None:
+            raise Refusal(Reason.NO_PRODUCER, f"{value.name} is an input of the graph")
+        if uses[0][0].scope is not node.scope:
+            raise Refusal(Reason.CAPTURED, f"{value.name} is made outside of the subgraph")
+        self.tell_others(plan, value, affine, uses)
+        draft = plan.draft(node)
+        if draft.bypass is not None:
+            plan.demand(node, {draft.bypass.data: affine})
+            return None
+        if draft.bias is not None:
+            raise Refusal(Reason.CONFLICT, f"{node.name} has taken in another affine")
+        rule = BACKWARD.get(draft.key)
+        if rule is None:
+            raise Refusal(Reason.OPAQUE_OP, opaque(draft, "before"))
+        return node, alternatives(rule(draft, affine, node.outputs.index(value)))
+
+    def is_settled(self, plan: Plan, value: Value, affine: Affine, uses: tuple[Use, ...]) -> bool:
+        """Note the demand; whether the value already is what is asked for."""
+        before = plan.expects.get(uses[0])
+        wanted = affine if before is None else affine.after(before)
+        for use in uses:
+            plan.expects[use] = wanted
+        made = plan.made.get(value)
+        node = uses[0][0]
+        waiting = plan.pending.get(node, {})
+        if made is not None and made.equals(wanted):
+            for _, index in uses:
+                waiting.pop(index, None)
+            if not waiting:
+                plan.pending.pop(node, None)
+            return True
+        if any(index in waiting for _, index in uses):
+            raise Refusal(Reason.CONFLICT, f"two paths ask different things of {value.name}")
+        if value in plan.moved and made is None:
+            raise Refusal(Reason.CONFLICT, f"two paths ask different things of {value.name}")
+        plan.made[value] = wanted
+        return False
+
+    def tell_others(self, plan: Plan, value: Value, affine: Affine, uses: tuple[Use, ...]) -> None:
+        """The value's other readers get the inverse. Raises Refusal where there is none."""
+        others = [use for use in value.readers if use not in uses]
+        if not others:
+            return
+        for node, _ in others:
+            plan.visited[node] = None
+        refusal = shared(value, others)
+        self.shared = self.shared or refusal
+        if self.is_exclusive or not affine.is_invertible:
+            raise refusal
+        plan.lose(value, affine.inverse(), satisfied=uses)
+
+    # ------------------------------------------------------------------ readers
+
+    def ask_reader(self, plan: Plan) -> tuple[Node, Iterable[Step]] | None:
+        """Settle the first reader that is open: how it can cope. Raises Refusal."""
+        node = min(plan.pending, key=lambda n: n.position)
+        affines = {i: a for i, a in plan.pending.pop(node).items() if not a.is_identity}
+        if not affines:
+            return None
+        draft = plan.draft(node)
+        if draft.bypass is not None:
+            output = node.outputs[0]
+            assert output is not None
+            plan.change(output)
+            plan.lose(output, affines[draft.bypass.data])
+            return None
+        rule = FORWARD.get(draft.key)
+        if rule is None:
+            raise Refusal(Reason.OPAQUE_OP, opaque(draft, "after"))
+        return node, alternatives(rule(draft, affines))
+
+
+def alternatives(steps: Steps) -> Iterable[Step]:
+    """A rule's answer as a sequence."""
+    return (steps,) if isinstance(steps, Step) else steps
+
+
+def opaque(draft: Draft, where: str) -> str:
+    """The sentence for an operator without a rule."""
+    return f"{draft.op_type} ({draft.node.name}) {where} it neither absorbs nor carries an affine"
+
+
+def shared(value: Value, others: list[Use]) -> Refusal:
+    """The refusal for a value that somebody else reads."""
+    names = ", ".join(sorted({f"{node.op_type} ({node.name})" for node, _ in others}))
+    return Refusal(Reason.SHARED_VALUE, f"{value.name} is read by {names} too")
+
+
+def read_source(node: Node) -> Source | None:
+    """The affine that a node is; None where it is none. Raises Refusal where it cannot be used."""
+    reader = SOURCES.get((node.domain, node.op_type))
+    if reader is None:
+        return None
+    draft = Draft(node)
+    return reader(draft) if draft.key in SOURCES else None

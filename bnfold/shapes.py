@@ -1,0 +1,93 @@
+"""Which shapes does a graph have? onnx's inference on a copy of the model without its weights."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from bnfold.graph import Graph, describe
+
+LARGEST = 256
+"""Elements up to which a tensor keeps its data: shapes and axes are computed from such."""
+
+
+def infer_shapes(graph: Graph) -> None:
+    """Tell each value its type and shape, where they can be inferred."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton(graph.model), data_prop=True)
+    except Exception:
+        # A graph that inference stumbles on is still folded by what its value infos say.
+        return
+    for scope, proto in zip(graph.scopes, graphs_of(inferred.graph), strict=True):
+        for info in proto.value_info:
+            value = scope.values.get(info.name)
+            if value is not None:
+                describe(value, info)
+
+
+def graphs_of(graph: GraphProto) -> list[GraphProto]:
+    """A graph and its subgraphs, in the order in which `Graph` reads its scopes."""
+    found = [graph]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                found += graphs_of(attribute.g)
+            elif attribute.type == AttributeProto.GRAPHS:
+                for subgraph in attribute.graphs:
+                    found += graphs_of(subgraph)
+    return found
+
+
+def skeleton(model: ModelProto) -> ModelProto:
+    """The model without the data of its large tensors."""
+    # Before IR version 4 inference would overlook initializers that are not listed as inputs.
+    copy = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    copy.functions.extend(model.functions)
+    copy.graph.CopyFrom(graph_skeleton(model.graph))
+    return copy
+
+
+def graph_skeleton(graph: GraphProto) -> GraphProto:
+    """The same for one graph."""
+    copy = GraphProto(name=graph.name)
+    copy.input.extend(graph.input)
+    copy.output.extend(graph.output)
+    copy.value_info.extend(graph.value_info)
+    copy.initializer.extend(tensor_skeleton(tensor) for tensor in graph.initializer)
+    for node in graph.node:
+        copy.node.append(node_skeleton(node))
+    return copy
+
+
+def tensor_skeleton(tensor: TensorProto) -> TensorProto:
+    """The same for one tensor; a small one stays whole."""
+    size = 1
+    for dim in tensor.dims:
+        size *= dim
+    if size <= LARGEST and tensor.data_location != TensorProto.EXTERNAL:
+        return tensor
+    return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+
+
+def node_skeleton(node: NodeProto) -> NodeProto:
+    """The same for one node, with the tensors and subgraphs in its attributes."""
+    plain = all(
+        a.type not in (AttributeProto.TENSOR, AttributeProto.GRAPH, AttributeProto.GRAPHS)
+        for a in node.attribute
+    )
+    if plain:
+        return node
+    copy = NodeProto(
+        op_type=node.op_type, domain=node.domain, input=node.input, output=node.output
+    )
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.TENSOR:
+            slim = AttributeProto(name=attribute.name, type=attribute.type)
+            slim.t.CopyFrom(tensor_skeleton(attribute.t))
+        elif attribute.type == AttributeProto.GRAPH:
+            slim = AttributeProto(name=attribute.name, type=attribute.type)
+            slim.g.CopyFrom(graph_skeleton(attribute.g))
+        else:
+            slim = attribute
+        copy.attribute.append(slim)
+    return copy
