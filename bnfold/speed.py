@@ -259,9 +259,9 @@ def _cpus() -> int:
 
 def _notes(measurements: Sequence[SpeedMeasurement]) -> list[str]:
     return [
-        f"cannot tell at level {m.level} on {m.provider}: the original against itself varies "
-        f"×{m.control:.2f} [{m.control_interval[0]:.2f}, {m.control_interval[1]:.2f}]; close other "
-        "programs, or give a larger budget"
+        f"cannot tell at level {m.level} on {m.provider}: the original against itself "
+        f"varies ×{m.control:.2f} [{m.control_interval[0]:.2f}, {m.control_interval[1]:.2f}]; "
+        "close other programs, or give a larger budget"
         for m in measurements
         if not m.stable
     ]

@@ -1,0 +1,251 @@
+"""How does a model become a smaller one that is proven? Fold, prove, take back, measure, write.
+
+A fold that fails the proof is not argued with: the model is folded again from the original
+without it. What comes out passed, or nothing does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import onnx
+
+from bnfold import equivalence, speed
+from bnfold.errors import NotEquivalent
+from bnfold.feeds import SAMPLES, Data
+from bnfold.modelio import check_output, load_model, save_model
+from bnfold.reasons import Reason
+from bnfold.report import (
+    EquivalenceReport,
+    FoldReport,
+    FoldResult,
+    FoldSite,
+    OptimizeResult,
+    OutputComparison,
+    SpeedReport,
+)
+from bnfold.runtime import Provider
+from bnfold.sizes import Dims
+
+Model = onnx.ModelProto | str | Path
+Progress = Callable[[str, int, int], None]
+
+ATTEMPTS = 8
+"""Folds that are taken back one at a time; after that many, everything is."""
+
+
+def optimize(
+    model: Model,
+    output: str | Path | None = None,
+    *,
+    keep: Iterable[str] = (),
+    reparameterize: bool = True,
+    keep_overridable: bool = False,
+    verify: bool = True,
+    bench: bool = True,
+    data: Data | None = None,
+    dims: Dims | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    providers: Sequence[Provider] | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    force: bool = False,
+    budget_s: float = speed.BUDGET_S,
+    judge_seconds: float = equivalence.JUDGE_SECONDS,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> OptimizeResult:
+    """Fold a model, prove the result, measure it, and write it to `output` where that is given.
+
+    `keep` names tensors whose nodes stay. A fold that fails the proof is taken back and reported
+    as `rolled_back`. `progress` is called as (stage, done, total). Raises NotEquivalent when even
+    the model with nothing folded fails, OutputError when `output` exists and `force` is not
+    given, and whatever `fold`, `verify` and `bench` raise; then no file is written.
+    """
+    if output is not None:
+        check_output(output, force=force)  # before the long work, not after it
+    data = _kept(data)
+    original = load_model(model)
+
+    def refold(without: Iterable[str]) -> FoldResult:
+        from bnfold.folding import fold
+
+        _say(progress, "fold", 0, 1)
+        return fold(
+            original,
+            keep=(*keep, *without),
+            reparameterize=reparameterize,
+            keep_overridable=keep_overridable,
+        )
+
+    def prove(folded: onnx.ModelProto) -> EquivalenceReport:
+        return equivalence.verify(
+            model,
+            folded,
+            data=data,
+            samples=samples,
+            seed=seed,
+            dims=dims,
+            providers=providers,
+            atol=atol,
+            rtol=rtol,
+            judge_seconds=judge_seconds,
+            progress=progress,
+        )
+
+    proof: EquivalenceReport | None = None
+    keep = tuple(keep)
+    if verify:
+        folds, proof = fold_until_proven(refold, prove)
+    else:
+        folds = refold(())
+    measured: SpeedReport | None = None
+    if bench:
+        measured = speed.bench(
+            model,
+            folds.model,
+            data=data,
+            dims=dims,
+            providers=providers,
+            threads=threads,
+            budget_s=budget_s,
+            seed=seed,
+            progress=progress,
+        )
+    if output is not None:
+        _say(progress, "write", 0, 1)
+        save_model(folds.model, output, force=force)
+    return OptimizeResult(
+        folds=_without_model(folds),
+        equivalence=proof,
+        speed=measured,
+        output=None if output is None else str(output),
+        original_bytes=original.ByteSize(),
+        bytes=folds.model.ByteSize(),
+        model=folds.model,
+    )
+
+
+def _say(progress: Progress | None, stage: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(stage, done, total)
+
+
+def _kept(data: Data | None) -> Data | None:
+    """An iterator would be empty the second time; a list is not."""
+    if data is None or isinstance(data, (str, Path, dict)) or hasattr(data, "dtype"):
+        return data
+    return list(data)
+
+
+def _without_model(folds: FoldResult) -> FoldReport:
+    names = (f.name for f in dataclasses.fields(FoldReport))
+    return FoldReport(**{name: getattr(folds, name) for name in names})
+
+
+# --- taking back ---------------------------------------------------------------------------
+
+
+def fold_until_proven(
+    refold: Callable[[Iterable[str]], FoldResult],
+    prove: Callable[[onnx.ModelProto], EquivalenceReport],
+) -> tuple[FoldResult, EquivalenceReport]:
+    """The most that can be folded and passes, with its proof. Raises NotEquivalent.
+
+    `refold` folds the original without the named tensors.
+    """
+    taken_back: dict[str, str] = {}
+    for attempt in range(ATTEMPTS + 1):
+        folds = refold(tuple(taken_back))
+        report = prove(folds.model)
+        if report:
+            return _marked(folds, taken_back), report
+        suspects = _suspects(folds, report) if attempt < ATTEMPTS else _foldable(folds)
+        fresh = [name for name in suspects or _foldable(folds) if name not in taken_back]
+        if not fresh:
+            raise _hopeless(report)
+        taken_back |= dict.fromkeys(fresh, failure_sentence(report))
+    folds = refold(tuple(taken_back))
+    report = prove(folds.model)
+    if not report:
+        raise _hopeless(report)
+    return _marked(folds, taken_back), report
+
+
+def _foldable(folds: FoldResult) -> list[str]:
+    """Every name that `keep` could hold back: folded sites and merged blocks."""
+    return [site.tensor for site in folds.folded] + [block.tensor for block in folds.merged]
+
+
+def _suspects(folds: FoldResult, report: EquivalenceReport) -> list[str]:
+    """The folds that made the culprit; else the last ones upstream of it.
+
+    A backward fold leaves its site's name on the operator that took it in, a forward fold shows
+    at the operator that took it in.
+    """
+    culprit = report.culprit
+    if culprit is None:
+        return []
+    makers = {site.tensor: _touched(site) for site in folds.folded}
+    makers |= {block.tensor: {block.tensor} for block in folds.merged}
+    direct = [name for name, touched in makers.items() if culprit in touched]
+    if direct:
+        return direct
+    order = {
+        name: index for index, node in enumerate(folds.model.graph.node) for name in node.output
+    }
+    reach = order.get(culprit, len(order))
+    places = {
+        name: max((order[t] for t in touched if order.get(t, reach + 1) <= reach), default=-1)
+        for name, touched in makers.items()
+    }
+    nearest = max(places.values(), default=-1)
+    return [name for name, place in places.items() if place == nearest >= 0]
+
+
+def _touched(site: FoldSite) -> set[str]:
+    """The tensors whose makers a fold changed."""
+    named = {site.tensor, *(target.tensor for target in site.targets)}
+    return named | ({site.target} if site.target else set())
+
+
+def failure_sentence(report: EquivalenceReport) -> str:
+    """What failed, in one line: the worst output with its error and where."""
+    failed = [c for c in report.outputs if not c.passed]
+    worst = max(failed, key=lambda c: c.candidate_error or 0.0)
+    return f"output {worst.tensor} on {worst.provider}, level {worst.level}: {_how_far(worst)}"
+
+
+def _how_far(worst: OutputComparison) -> str:
+    if worst.candidate_error is None or worst.limit is None:
+        return worst.detail or "differs"
+    return f"error {worst.candidate_error:.1e}, allowed {worst.limit:.1e}"
+
+
+def _marked(folds: FoldResult, taken_back: dict[str, str]) -> FoldResult:
+    """The sites that were taken back, as such and not as kept by request."""
+    reason = Reason.NOT_EQUIVALENT
+    sites = tuple(
+        dataclasses.replace(
+            site,
+            verdict="rolled_back",
+            code=reason.code,
+            reason=reason.slug,
+            detail=taken_back[site.tensor],
+        )
+        if site.tensor in taken_back and site.verdict != "folded"
+        else site
+        for site in folds.sites
+    )
+    return dataclasses.replace(folds, sites=sites)
+
+
+def _hopeless(report: EquivalenceReport) -> NotEquivalent:
+    return NotEquivalent(
+        f"no equivalent model could be made: {failure_sentence(report)}",
+        "nothing was written; the model may be random, or so ill-conditioned that no two "
+        "evaluations agree: see the report's notes, or set atol and rtol",
+    )
