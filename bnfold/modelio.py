@@ -62,7 +62,7 @@ def _refuse_unloaded(model: ModelProto) -> None:
         if is_external(tensor):
             raise ModelError(
                 f"tensor `{owner}` keeps its data in another file that was not loaded",
-                "Pass the model's path instead, or load it with onnx.load(path).",
+                "pass the model's path instead, or load it with onnx.load(path)",
             )
 
 
@@ -73,33 +73,33 @@ def _read(path: Path) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise ModelError(f"{path} is a folder, not a model file", _name_a_model_in(path))
         if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{path} is not a regular file", "Name an .onnx file.")
+            raise ModelError(f"{path} is not a regular file", "name an .onnx file")
         if status.st_size > PROTOBUF_LIMIT:
             raise ModelError(
                 f"{path} is {status.st_size / 2**30:.1f} GiB; protobuf reads 2 GiB at most",
-                "Export the model with its weights as external data.",
+                "export the model with its weights as external data",
             )
         return path.read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist", _suggest(path)) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
-        raise ModelError(f"{path} cannot be read: {reason}", "Check the path.") from None
+        raise ModelError(f"{path} cannot be read: {reason}", "check the path") from None
 
 
 def _name_a_model_in(folder: Path) -> str:
     with contextlib.suppress(OSError):
         for model in sorted(folder.glob("*.onnx"))[:1]:
-            return f"Name a file in it, for example {model}."
-    return "Name an .onnx file."
+            return f"name a file in it, for example {model}"
+    return "name an .onnx file"
 
 
 def _suggest(path: Path) -> str:
     with contextlib.suppress(OSError):
         names = [entry.name for entry in path.parent.iterdir()]
         for name in difflib.get_close_matches(path.name, names, n=1):
-            return f"Did you mean {path.with_name(name)}?"
-    return "Check the path."
+            return f"did you mean {path.with_name(name)}?"
+    return "check the path"
 
 
 def _parse(data: bytes, name: str) -> ModelProto:
@@ -119,15 +119,15 @@ def _parse(data: bytes, name: str) -> ModelProto:
 LOOKALIKES = {
     b"version https://git-lfs": (
         "a Git LFS pointer",
-        "Fetch the file itself with `git lfs pull`.",
+        "fetch the file itself with `git lfs pull`",
     ),
-    b"<": ("a web page or XML", "Download the file itself, not the page that shows it."),
+    b"<": ("a web page or XML", "download the file itself, not the page that shows it"),
     b"PK\x03\x04": (
         "a ZIP archive or a PyTorch checkpoint",
-        "Unpack it, or export the network with torch.onnx.export.",
+        "unpack it, or export the network with torch.onnx.export",
     ),
-    b"\x1f\x8b": ("compressed with gzip", "Unpack it with gunzip first."),
-    b"\x89HDF": ("an HDF5 file", "Convert the network with tf2onnx first."),
+    b"\x1f\x8b": ("compressed with gzip", "unpack it with gunzip first"),
+    b"\x89HDF": ("an HDF5 file", "convert the network with tf2onnx first"),
 }
 
 
@@ -197,7 +197,7 @@ class ExternalData:
             raise ModelError(
                 f"{self.path}, which holds tensor `{self.owner}`, cannot be read: "
                 f"{error.strerror}",
-                "Check its permissions.",
+                "check its permissions",
             ) from None
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
@@ -221,7 +221,7 @@ def _locate(owner: str, tensor: TensorProto, model_path: Path) -> ExternalData:
         raise ModelError(
             f"{path} is too short: tensor `{owner}` is at bytes {offset} to {offset + length}, "
             f"and the file has {size}",
-            "Copy the data file again; it may be truncated or belong to another model.",
+            "copy the data file again; it may be truncated or belong to another model",
         )
     return ExternalData(owner, path, offset, length)
 
@@ -253,13 +253,13 @@ def _inside(owner: str, location: str, model_path: Path) -> Path:
     if not allowed:
         raise ModelError(
             f"tensor `{owner}` keeps its data in {location}, outside of the model's folder",
-            f"If you trust it, put the file into {model_path.parent} and export the model again.",
+            f"if you trust it, put the file into {model_path.parent} and export the model again",
         )
     if not found:
         raise ModelError(
             f"{model_path.parent / location} does not exist, and tensor `{owner}` has its data "
             "there",
-            f"Put the data file beside {model_path.name}.",
+            f"put the data file beside {model_path.name}",
         )
     return path
 
@@ -283,7 +283,7 @@ def save_model(model: ModelProto, path: str | Path, *, force: bool = True) -> No
             if data is None:
                 raise OutputError(
                     f"{path} would pass protobuf's 2 GiB even without its weights",
-                    "Split the model, or move its large constants into initializers.",
+                    "split the model, or move its large constants into initializers",
                 )
             writing.open(target).write(data)
             check_output(path, force=force)
@@ -291,24 +291,29 @@ def save_model(model: ModelProto, path: str | Path, *, force: bool = True) -> No
         raise _unwritable(Path(path), error) from None
 
 
-def check_output(path: str | Path, *, force: bool) -> None:
-    """Raise OutputError unless a file could be written there; call it before long work."""
+def check_output(path: str | Path, *, force: bool, source: str | Path | None = None) -> None:
+    """Raise OutputError unless a file could be written there; call it before long work.
+
+    `source` is a file that must not be overwritten, whatever `force` says.
+    """
     path = Path(path)
     try:
         if path.is_dir():
-            raise OutputError(f"{path} is a folder", "Name a file, for example with -o.")
+            raise OutputError(f"{path} is a folder", "name a file, for example with -o")
+        if source is not None and path.exists() and path.samefile(source):
+            raise OutputError(f"{path} is the input itself", "pass --in-place, or another -o")
         if not force and os.path.lexists(path):
             raise OutputError(f"{path} already exists", "pass --force, or another path with -o")
         folder = path.resolve().parent
         if not folder.is_dir():
             raise OutputError(
                 f"{path} cannot be written: there is no folder {folder}",
-                "Create the folder, or choose another path with -o.",
+                "create the folder, or choose another path with -o",
             )
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(
                 f"{path} cannot be written: no permission in {folder}",
-                "Choose another path with -o.",
+                "choose another path with -o",
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise _unwritable(path, error) from None
@@ -316,7 +321,7 @@ def check_output(path: str | Path, *, force: bool) -> None:
 
 def _unwritable(path: Path, error: Exception) -> OutputError:
     reason = getattr(error, "strerror", None) or str(error)
-    return OutputError(f"{path} cannot be written: {reason}", "Choose another path with -o.")
+    return OutputError(f"{path} cannot be written: {reason}", "choose another path with -o")
 
 
 class _Writing:

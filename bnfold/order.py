@@ -40,7 +40,7 @@ def graphs(graph: GraphProto) -> Iterator[GraphProto]:
             return
     raise ModelError(
         f"its subgraphs nest deeper than {DEEPEST} levels",
-        "Export the model again, or repair it with the tool that made it.",
+        "export the model again, or repair it with the tool that made it",
     )
 
 

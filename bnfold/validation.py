@@ -18,8 +18,8 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 from bnfold.errors import ModelError
 from bnfold.order import graphs, in_order, subgraphs
 
-EXPORT_AGAIN = "Export the model again, or repair it with the tool that made it."
-UPGRADE = "Upgrade onnx (pip install --upgrade onnx), or export the model with an older opset."
+EXPORT_AGAIN = "export the model again, or repair it with the tool that made it"
+UPGRADE = "pip install --upgrade onnx, or export the model with an older opset"
 EXPERIMENTAL = frozenset(
     {"ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill"}
     | {"ImageScaler", "ParametricSoftplus", "Scale", "ScaledTanh"}
@@ -115,7 +115,7 @@ def _define(name: str, made: set[str]) -> None:
     if name in made:
         raise ModelError(
             f"the name `{name}` is given to more than one tensor",
-            "Make every tensor's name unique, for example by exporting the model again.",
+            "make every tensor's name unique, for example by exporting the model again",
         )
     made.add(name)
 

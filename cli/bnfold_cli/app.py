@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def _describe(error: Exception) -> tuple[str, str, int]:
     if isinstance(error, TyperException):
         return _usage(error)
     if isinstance(error, MemoryError):
-        return "out of memory", "Close other programs, or use a machine with more.", COULD_NOT
+        return "out of memory", "close other programs, or use a machine with more", COULD_NOT
     from bnfold.errors import BnfoldError, NotEquivalent
 
     if isinstance(error, BnfoldError):
@@ -71,7 +72,7 @@ def _describe(error: Exception) -> tuple[str, str, int]:
         return message, error.hint, NO if isinstance(error, NotEquivalent) else COULD_NOT
     kind = type(error).__name__
     message = " ".join(f"this is a bug in bnfold: {kind}: {error}".split())
-    return message, "Please report it, with what the same command prints with --traceback.", BUG
+    return message, "please report it, with what the same command prints with --traceback", BUG
 
 
 def _usage(error: TyperException) -> tuple[str, str, int]:
@@ -324,7 +325,6 @@ def explain(
     console = Console(color, as_json=json)
     from bnfold.explanations import explain as text_of
     from bnfold.explanations import to_dict
-
     from bnfold.reasons import Reason
 
     chosen = list(Reason) if code is None else [_reason(code)]
@@ -342,23 +342,15 @@ def explain(
 
 def _target(model: Path, output: Path | None, *, force: bool, in_place: bool) -> Path:
     """Where the result goes, checked before any work is done."""
-    from bnfold.errors import OutputError
     from bnfold.modelio import check_output
 
     if in_place and output is not None:
         raise typer.BadParameter("say either --in-place or --output", param_hint="--in-place")
     if in_place:
-        target = model
-    elif output is not None:
-        target = output
-    else:
-        target = model.with_name(model.name.removesuffix(".onnx") + ".folded.onnx")
-    if not in_place and target.exists() and model.exists() and target.samefile(model):
-        raise OutputError(
-            f"{target} is the input itself", "pass --in-place if that is what you want"
-        )
-    if model.is_file():  # otherwise the error is about the input
-        check_output(target, force=force or in_place)
+        return model
+    target = output or model.with_name(model.name.removesuffix(".onnx") + ".folded.onnx")
+    if os.path.isfile(model):  # otherwise the error to tell is about the input
+        check_output(target, force=force, source=model)
     return target
 
 
