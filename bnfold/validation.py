@@ -32,6 +32,7 @@ def checked(model: ModelProto, name: str = "the model") -> ModelProto:
     try:
         model = in_order(model)
         _check_versions(model)
+        _check_texts(model)
         _check_names(model)
         for owner, tensor in tensors(model):
             _check_size(owner, tensor)
@@ -74,7 +75,42 @@ def _schema_versions() -> dict[str, tuple[int, int]]:
     return versions
 
 
-# -- names and order ----------------------------------------------------------------------------
+# -- texts, names and order ---------------------------------------------------------------------
+
+
+def _check_texts(model: ModelProto) -> None:
+    """Protobuf gives a text that is not UTF-8 as bytes, which nothing here could compare."""
+    for text in chain(
+        *((entry.domain for entry in holder.opset_import) for holder in _bodies(model)),
+        *map(_graph_texts, graphs(model.graph)),
+        *(_body_texts(function.node) for function in model.functions),
+    ):
+        if not isinstance(text, str):
+            raise ModelError(f"the text {text!r} in it is not UTF-8", EXPORT_AGAIN)
+
+
+def _bodies(model: ModelProto) -> Iterator[ModelProto | FunctionProto]:
+    yield model
+    yield from model.functions
+
+
+def _graph_texts(graph: GraphProto) -> Iterator[str]:
+    yield graph.name
+    for value in chain(graph.input, graph.output, graph.value_info):
+        yield value.name
+    for tensor in graph.initializer:
+        yield tensor.name
+    yield from _body_texts(graph.node)
+
+
+def _body_texts(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    for node in nodes:
+        yield node.name
+        yield node.op_type
+        yield node.domain
+        yield from node.input
+        yield from node.output
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _check_names(model: ModelProto) -> None:

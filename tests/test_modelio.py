@@ -582,3 +582,12 @@ def test_messages_name_no_internals() -> None:
         model = small()
         change(model)
         assert not re.search(r"==>|Proto\b|Traceback", refusal(model))
+
+
+@pytest.mark.parametrize("old", [b"Conv", b"small", b"h\n\x03one"])
+def test_text_that_is_not_utf8(path: Path, old: bytes) -> None:
+    """A name that is not UTF-8 is refused, wherever it stands."""
+    data = small().SerializeToString()
+    assert old in data
+    path.write_bytes(data.replace(old, b"\xff" + old[1:]))
+    assert re.search(r"is not UTF-8|which nothing makes", refusal(path))

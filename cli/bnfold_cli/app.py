@@ -69,7 +69,11 @@ def _describe(error: Exception) -> tuple[str, str, int]:
 
     if isinstance(error, BnfoldError):
         message = " ".join(str(error).split())
-        return message, error.hint, NO if isinstance(error, NotEquivalent) else COULD_NOT
+        return (
+            message,
+            " ".join(error.hint.split()),
+            NO if isinstance(error, NotEquivalent) else COULD_NOT,
+        )
     kind = type(error).__name__
     message = " ".join(f"this is a bug in bnfold: {kind}: {error}".split())
     return message, "please report it, with what the same command prints with --traceback", BUG

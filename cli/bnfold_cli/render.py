@@ -99,7 +99,7 @@ def headline(folds: FoldReport) -> list[Line]:
         also = "Also folded" if all_nodes else "Folded"
         kinds = _list(sorted({site.op_type for site in folded_others}))
         lines.append(
-            line(f"{also} {len(folded_others)} of {len(others)} other constants ({kinds})")
+            line(f"{also} {len(folded_others)} of {len(others)} nodes with constants ({kinds})")
         )
     if folds.merged:
         kinds = _list(sorted({block.op_type for block in folds.merged}))
@@ -213,7 +213,7 @@ def _records(sites: Sequence[FoldSite]) -> list[Line]:
 
 
 def _record(site: FoldSite) -> list[str | Span]:
-    origin = "" if site.op_type == NORMALIZATION else f", from {site.op_type}"
+    origin = "" if site.op_type == NORMALIZATION else f" ({site.op_type})"
     if site.verdict != "folded":
         code = Span(site.code or "-", "code")
         return ["keep", code, site.tensor, "-", (site.detail or site.reason or "") + origin]
@@ -242,7 +242,7 @@ def _groups(folds: FoldReport) -> list[Line]:
         folded = sum(site.verdict == "folded" for site in others)
         kinds_text = _list(sorted({site.op_type for site in others}))
         what = f"{folded} can be folded" if folded else "none can be folded"
-        rows.append([f"{len(others):>4}", f"by constants ({kinds_text})", what])
+        rows.append([f"{len(others):>4}", f"constant {kinds_text}", what])
     return columns(rows, indent=0)
 
 

@@ -222,7 +222,7 @@ def test_optimize_everything_else() -> None:
     assert text(render.optimize(result, "edge.onnx", dry_run=True)) == (
         """\
 Folded 1 of 1 BatchNormalization node, into Conv
-Also folded 1 of 2 other constants (Mul)
+Also folded 1 of 2 nodes with constants (Mul)
 Merged 1 block of parallel branches, each into one Conv
 Removed 2 Transposes or Reshapes that stood around a folded node
 1 weight is no longer a graph input; --keep-overridable leaves such alone
@@ -265,7 +265,7 @@ edge.onnx  opset 17, 214 nodes, 7 BatchNormalization
    1  fold into Gemm        1 directly
    1  BNF202 shared-value   /stage3/bn_2/Output_0
    1  BNF101 training-mode  /head/bn/Output_0
-   1  by constants (Mul)    none can be folded
+   1  constant Mul          none can be folded
 5 of 7 can be folded. Nothing was changed; -v lists every site."""
     )
 
@@ -279,7 +279,7 @@ edge.onnx  opset 17, 214 nodes, 2 BatchNormalization
 
 fold  -       /pool/bn/Output_0      Conv  /pool/conv/Output_0  backward via MaxPool
 keep  BNF202  /stage3/bn_2/Output_0  -     /stage3/conv_2/Conv_output_0 has 2 consumers
-keep  BNF203  /scale/Mul_output_0    -     Sigmoid stops, from Mul
+keep  BNF203  /scale/Mul_output_0    -     Sigmoid stops (Mul)
 
 1 of 2 can be folded. Nothing was changed."""
     )
