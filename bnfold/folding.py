@@ -11,6 +11,7 @@ import onnx
 
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold.apply import commit, store
+from bnfold.dimensions import extend_shapes
 from bnfold.evaluate import mark_constants
 from bnfold.graph import Graph, Node
 from bnfold.modelio import load_model
@@ -82,6 +83,7 @@ class Folding:
         )
         infer_shapes(self.graph)
         mark_constants(self.graph)
+        extend_shapes(self.graph)
         self.sites: dict[str, FoldSite] = {}
         self.order: dict[str, int] = {}
         self.watchers: dict[Node, dict[Node, None]] = {}

@@ -393,7 +393,7 @@ class Graph:
         if self.model.ir_version < 4:
             list_initializers(self.model.graph, self.root.unread)
         elif not self.keep_overridable:
-            drop_overridable(self.model.graph)
+            drop_overridable(self.model.graph, self.root.unread)
 
     def _sweep(self, scope: Scope) -> None:
         """Take out constants, and nodes that compute them, that lost their last reader."""
@@ -497,9 +497,9 @@ def write_node(node: Node) -> None:
     node.is_dirty = False
 
 
-def drop_overridable(graph: GraphProto) -> None:
-    """Initializers leave the graph inputs."""
-    names = {tensor.name for tensor in graph.initializer}
+def drop_overridable(graph: GraphProto, unread: set[str]) -> None:
+    """Initializers leave the graph inputs, and so do those that are gone."""
+    names = {tensor.name for tensor in graph.initializer} | unread
     delete_where(graph.input, lambda info: info.name in names)
 
 

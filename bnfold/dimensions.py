@@ -1,0 +1,591 @@
+"""Which shape has a value that onnx's inference gave up on? What the axes that matter allow.
+
+Inference stops behind the first operator whose output it cannot tell whole. Here each operator
+says what it knows: a rank, the channels, the dimensions that it does not touch. Integer tensors
+that hold shapes are followed element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnfold.graph import Dim, Graph, Node, Shape, Value
+
+Elements = tuple[Dim, ...]
+"""A vector of integers of which each may be known, a symbol, or unknown."""
+
+
+def extend_shapes(graph: Graph) -> None:
+    """Fill in ranks and dimensions that are still unknown, in the order of the graph."""
+    known = Known()
+    for node in sorted(graph.nodes, key=lambda n: n.position):
+        if node.domain:
+            continue
+        known.follow(node)
+        rule = SHAPES.get(node.op_type)
+        if rule is None or all(is_static(v) for v in node.outputs if v is not None):
+            continue
+        try:
+            shapes = rule(node, known)
+        except (IndexError, ValueError, TypeError, OverflowError):
+            # An operator that contradicts its own inputs tells nothing.
+            continue
+        for value, shape in zip(node.outputs, shapes, strict=False):
+            if value is not None and shape is not None:
+                value.shape = merged(value.shape, shape)
+                take_type(node, value)
+
+
+def is_static(value: Value) -> bool:
+    """Whether nothing is left to find out."""
+    return value.shape is not None and all(isinstance(d, int) for d in value.shape)
+
+
+def take_type(node: Node, value: Value) -> None:
+    """The type of the first input, for the operators here that keep it."""
+    first = next((v for v in node.inputs if v is not None), None)
+    if not value.elem_type and first is not None and node.op_type in KEEP_TYPE:
+        value.elem_type = first.elem_type
+
+
+def merged(old: Shape | None, new: Shape) -> Shape:
+    """What both know."""
+    if old is None or len(old) != len(new):
+        return new if old is None else old
+    return tuple(
+        a if isinstance(a, int) or (a is not None and not isinstance(b, int)) else b
+        for a, b in zip(old, new, strict=True)
+    )
+
+
+class Known:
+    """The elements of integer vectors that are computed from shapes."""
+
+    def __init__(self) -> None:
+        self.elements: dict[Value, Elements] = {}
+
+    def of(self, value: Value | None) -> Elements | None:
+        """The elements of an integer vector or scalar, as far as they are known."""
+        if value is None:
+            return None
+        if value in self.elements:
+            return self.elements[value]
+        constant = value.constant
+        if constant is None or constant.dtype.kind not in "iu" or constant.size > 64:
+            return None
+        return tuple(int(v) for v in constant.value().reshape(-1))
+
+    def follow(self, node: Node) -> None:
+        """Note what an operator on such vectors makes."""
+        rule = ELEMENTS.get(node.op_type)
+        output = node.outputs[0] if node.outputs else None
+        if rule is None or output is None or output.is_constant:
+            return
+        try:
+            elements = rule(node, self)
+        except (IndexError, ValueError, TypeError, OverflowError):
+            return
+        if elements is not None:
+            self.elements[output] = elements
+
+
+# ----------------------------------------------------------- vectors of dimensions
+
+
+def shape_elements(node: Node, _: Known) -> Elements | None:
+    """Shape."""
+    shape = shape_at(node, 0)
+    start, end = node.attributes.get("start", 0), node.attributes.get("end")
+    return None if shape is None else shape[start:end]
+
+
+def same_elements(node: Node, known: Known) -> Elements | None:
+    """Cast, Identity, Squeeze, Unsqueeze, Reshape of a vector or scalar."""
+    return known.of(node.inputs[0])
+
+
+def gathered_elements(node: Node, known: Known) -> Elements | None:
+    """Gather."""
+    elements, indices = known.of(node.inputs[0]), known.of(node.inputs[1])
+    if elements is None or indices is None:
+        return None
+    return tuple(elements[i] for i in indices if isinstance(i, int))
+
+
+def joined_elements(node: Node, known: Known) -> Elements | None:
+    """Concat."""
+    parts: list[Dim] = []
+    for value in node.inputs:
+        elements = known.of(value)
+        if elements is None:
+            size = value.shape[0] if value is not None and value.shape else None
+            if not isinstance(size, int) or size > 64:
+                return None
+            elements = (None,) * size
+        parts += elements
+    return tuple(parts)
+
+
+def sliced_elements(node: Node, known: Known) -> Elements | None:
+    """Slice of a vector."""
+    elements = known.of(node.inputs[0])
+    if elements is None:
+        return None
+    if len(node.inputs) > 1:
+        starts, ends = known.of(node.inputs[1]), known.of(node.inputs[2])
+        steps = known.of(node.inputs[4]) if len(node.inputs) > 4 else (1,)
+    else:
+        starts, ends = node.attributes["starts"], node.attributes["ends"]
+        steps = (1,)
+    if not starts or not ends or not steps or None in (starts[0], ends[0], steps[0]):
+        return None
+    return elements[slice(starts[0], ends[0], steps[0])]  # type: ignore[misc]
+
+
+def computed_elements(node: Node, known: Known) -> Elements | None:
+    """Add, Sub, Mul, Div of known numbers; times 1 and plus 0 keep a symbol."""
+    first, second = known.of(node.inputs[0]), known.of(node.inputs[1])
+    if first is None or second is None:
+        return None
+    size = max(len(first), len(second))
+    pairs = zip(
+        first * (size if len(first) == 1 else 1),
+        second * (size if len(second) == 1 else 1),
+        strict=True,
+    )
+    return tuple(arithmetic(node.op_type, a, b) for a, b in pairs)
+
+
+def arithmetic(op_type: str, a: Dim, b: Dim) -> Dim:
+    """One element."""
+    if isinstance(a, int) and isinstance(b, int):
+        return CALCULATE[op_type](a, b)
+    neutral = 0 if op_type in ("Add", "Sub") else 1
+    if b == neutral:
+        return a
+    return b if a == neutral and op_type in ("Add", "Mul") else None
+
+
+CALCULATE: dict[str, Callable[[int, int], Dim]] = {
+    "Add": lambda a, b: a + b,
+    "Sub": lambda a, b: a - b,
+    "Mul": lambda a, b: a * b,
+    "Div": lambda a, b: int(a / b) if b else None,
+}
+
+ELEMENTS: dict[str, Callable[[Node, Known], Elements | None]] = {
+    "Shape": shape_elements,
+    "Gather": gathered_elements,
+    "Concat": joined_elements,
+    "Slice": sliced_elements,
+    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"), same_elements),
+    **dict.fromkeys(CALCULATE, computed_elements),
+}
+"""How each operator makes a vector of integers from others."""
+
+
+# ------------------------------------------------------------------------- shapes
+
+
+Shapes = Sequence[Shape | None]
+
+
+def shape_at(node: Node, index: int) -> Shape | None:
+    """The shape of an input, where its rank is known."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        return None
+    if value.shape is None and value.is_constant and value.constant is not None:
+        return value.constant.shape
+    return value.shape
+
+
+def same(node: Node, _: Known) -> Shapes:
+    """That of the first input."""
+    return [shape_at(node, 0)]
+
+
+def broadcast(node: Node, _: Known) -> Shapes:
+    """The joint shape of all inputs."""
+    shapes = [shape_at(node, i) for i in range(len(node.inputs))]
+    if not shapes or any(shape is None for shape in shapes):
+        return [None]
+    rank = max(len(shape) for shape in shapes if shape is not None)
+    full = [(1,) * (rank - len(s)) + s for s in shapes if s is not None]
+    return [tuple(joint(dims) for dims in zip(*full, strict=True))]
+
+
+def joint(dims: Sequence[Dim]) -> Dim:
+    """One dimension of a broadcast: a number above 1 wins, equal symbols stay."""
+    numbers = [d for d in dims if isinstance(d, int) and d != 1]
+    if numbers:
+        return numbers[0]
+    rest = {d for d in dims if d != 1}
+    return rest.pop() if len(rest) == 1 else None if rest else 1
+
+
+def pooled(node: Node, _: Known) -> Shapes:
+    """Batch and channels stay."""
+    shape = shape_at(node, 0)
+    if shape is None:
+        return [None]
+    end: Dim = 1 if node.op_type.startswith("Global") else None
+    return [shape[:2] + (end,) * (len(shape) - 2)] * len(node.outputs)
+
+
+def convolved(node: Node, _: Known) -> Shapes:
+    """The weight tells rank and channels."""
+    weight, data = shape_at(node, 1), shape_at(node, 0)
+    if weight is None:
+        return [None if data is None else (data[0],) + (None,) * (len(data) - 1)]
+    if node.op_type == "ConvTranspose":
+        group = node.attributes.get("group", 1)
+        channels: Dim = weight[1] * group if isinstance(weight[1], int) else None
+    else:
+        channels = weight[0]
+    batch = data[0] if data else None
+    spatial = same_size(node, data) if data else None
+    return [(batch, channels, *(spatial or (None,) * (len(weight) - 2)))]
+
+
+def same_size(node: Node, data: Shape) -> Shape | None:
+    """The spatial dimensions of a convolution that keeps them."""
+    weight = shape_at(node, 1) or ()
+    if node.op_type != "Conv" or len(data) != len(weight):
+        return None
+    rank = len(weight) - 2
+    strides = node.attributes.get("strides") or [1] * rank
+    dilations = node.attributes.get("dilations") or [1] * rank
+    pads = node.attributes.get("pads") or [0] * (2 * rank)
+    keeps = node.attributes.get("auto_pad", "NOTSET") == "NOTSET"
+    for axis in range(rank):
+        kernel = weight[axis + 2]
+        total = pads[axis] + pads[axis + rank]
+        keeps = keeps and strides[axis] == 1 and isinstance(kernel, int)
+        keeps = keeps and total == (int(kernel or 0) - 1) * dilations[axis]
+    return data[2:] if keeps else None
+
+
+def joined(node: Node, _: Known) -> Shapes:
+    """Concat: other axes from whoever knows them, the joined one if all do."""
+    shapes = [shape_at(node, i) for i in range(len(node.inputs))]
+    some = next((s for s in shapes if s is not None), None)
+    if some is None:
+        return [None]
+    for shape in shapes:
+        if shape is not None and len(shape) == len(some):
+            some = merged(some, shape)
+    axis = node.attributes.get("axis", 1) % len(some)
+    sizes = [shape[axis] if shape is not None else None for shape in shapes]
+    total: Dim = None
+    if all(isinstance(size, int) for size in sizes):
+        total = sum(size for size in sizes if isinstance(size, int))
+    return [(*some[:axis], total, *some[axis + 1 :])]
+
+
+def transposed(node: Node, _: Known) -> Shapes:
+    """Permuted."""
+    shape = shape_at(node, 0)
+    if shape is None:
+        return [None]
+    order = node.attributes.get("perm") or list(range(len(shape)))[::-1]
+    return [tuple(shape[axis] for axis in order)]
+
+
+def reshaped(node: Node, known: Known) -> Shapes:
+    """As many dimensions as the shape has elements; the elements where they are known."""
+    wanted: Sequence[Any] | None = node.attributes.get("shape")
+    if wanted is None:
+        wanted = known.of(node.inputs[1])
+    source = shape_at(node, 0)
+    if wanted is None:
+        length = shape_at(node, 1)
+        size = length[0] if length else None
+        return [(None,) * size if isinstance(size, int) else None]
+    zero = not node.attributes.get("allowzero", 0)
+    shape: list[Dim] = [
+        (source[i] if source is not None and i < len(source) else None)
+        if d == 0 and zero
+        else None
+        if d == -1
+        else d
+        for i, d in enumerate(wanted)
+    ]
+    static = source is not None and all(isinstance(d, int) for d in source)
+    rest = [d for d in shape if isinstance(d, int)]
+    if static and len(rest) == len(shape) - 1:
+        total, part = int(np.prod(source)), int(np.prod(rest))  # type: ignore[arg-type]
+        shape[shape.index(next(d for d in shape if not isinstance(d, int)))] = (
+            total // part if part else None
+        )
+    return [tuple(shape)]
+
+
+def flattened(node: Node, _: Known) -> Shapes:
+    """Two dimensions."""
+    shape = shape_at(node, 0)
+    if shape is None:
+        return [(None, None)]
+    axis = node.attributes.get("axis", 1)
+    parts = (shape[:axis], shape[axis:])
+    return [
+        tuple(
+            int(np.prod(p))
+            if all(isinstance(d, int) for d in p)
+            else p[0]
+            if len(p) == 1
+            else None  # type: ignore[arg-type]
+            for p in parts
+        )
+    ]
+
+
+def axes_of(node: Node, known: Known, index: int = 1) -> Sequence[int] | None:
+    """Axes from an attribute, or from an input."""
+    axes = node.attributes.get("axes")
+    if axes is None and len(node.inputs) > index:
+        axes = known.of(node.inputs[index])
+    if axes is None or None in axes:
+        return None
+    return [int(axis) for axis in axes]
+
+
+def squeezed(node: Node, known: Known) -> Shapes:
+    """Without the named axes, or without all of size 1."""
+    shape, axes = shape_at(node, 0), axes_of(node, known)
+    if shape is None:
+        return [None]
+    if axes is None:
+        return [
+            tuple(d for d in shape if d != 1) if all(isinstance(d, int) for d in shape) else None
+        ]
+    gone = {axis % len(shape) for axis in axes}
+    return [tuple(d for axis, d in enumerate(shape) if axis not in gone)]
+
+
+def unsqueezed(node: Node, known: Known) -> Shapes:
+    """With axes of size 1 at the named places."""
+    shape, axes = shape_at(node, 0), axes_of(node, known)
+    if shape is None or axes is None:
+        return [None]
+    rank = len(shape) + len(axes)
+    places, rest = {axis % rank for axis in axes}, iter(shape)
+    return [tuple(1 if axis in places else next(rest) for axis in range(rank))]
+
+
+def reduced(node: Node, known: Known) -> Shapes:
+    """Without the reduced axes, or with 1 there."""
+    shape, axes = shape_at(node, 0), axes_of(node, known)
+    if shape is None:
+        return [None]
+    keep = node.attributes.get("keepdims", 1)
+    if axes is None:
+        return [(None,) * len(shape) if keep else None]
+    gone = {axis % len(shape) for axis in axes} or set(range(len(shape)))
+    if keep:
+        return [tuple(1 if axis in gone else d for axis, d in enumerate(shape))]
+    return [tuple(d for axis, d in enumerate(shape) if axis not in gone)]
+
+
+def sliced(node: Node, known: Known) -> Shapes:
+    """The axes that are not cut stay; those that are, where the cut is known."""
+    shape = shape_at(node, 0)
+    if shape is None:
+        return [None]
+    if "starts" in node.attributes:
+        starts, ends = node.attributes["starts"], node.attributes["ends"]
+        axes = node.attributes.get("axes") or range(len(starts))
+        steps = None
+    else:
+        starts, ends = known.of(node.inputs[1]), known.of(node.inputs[2])
+        axes = known.of(node.inputs[3]) if len(node.inputs) > 3 else range(len(starts or ()))
+        steps = known.of(node.inputs[4]) if len(node.inputs) > 4 else None
+    if axes is None or None in axes:
+        return [(None,) * len(shape)]
+    result = list(shape)
+    for place, axis in enumerate(axes):
+        cut = [v[place] if v is not None else None for v in (starts, ends)]
+        cut.append(1 if steps is None else steps[place])
+        size = shape[axis]
+        is_known = isinstance(size, int) and all(isinstance(c, int) for c in cut)
+        result[axis] = len(range(size)[slice(*cut)]) if is_known else None  # type: ignore[arg-type]
+    return [tuple(result)]
+
+
+def padded(node: Node, known: Known) -> Shapes:
+    """The axes that are not padded stay."""
+    shape = shape_at(node, 0)
+    if shape is None:
+        return [None]
+    pads = node.attributes.get("pads") or (
+        known.of(node.inputs[1]) if len(node.inputs) > 1 else None
+    )
+    rank = len(shape)
+    if pads is None or len(pads) != 2 * rank:
+        return [(None,) * rank]
+    return [
+        tuple(
+            d + a + b
+            if isinstance(d, int) and isinstance(a, int) and isinstance(b, int)
+            else d
+            if (a, b) == (0, 0)
+            else None
+            for d, a, b in zip(shape, pads[:rank], pads[rank:], strict=True)
+        )
+    ]
+
+
+def gathered(node: Node, _: Known) -> Shapes:
+    """The axis becomes the dimensions of the indices."""
+    shape, indices = shape_at(node, 0), shape_at(node, 1)
+    if shape is None or indices is None:
+        return [None]
+    axis = node.attributes.get("axis", 0) % len(shape)
+    return [(*shape[:axis], *indices, *shape[axis + 1 :])]
+
+
+def multiplied(node: Node, _: Known) -> Shapes:
+    """Batch dimensions broadcast, rows of the first, columns of the second."""
+    first, second = shape_at(node, 0), shape_at(node, 1)
+    if first is None or second is None or len(first) < 2 or len(second) < 2:
+        return [None]
+    rank = max(len(first), len(second)) - 2
+    lead = [(1,) * (rank - len(s) + 2) + s[:-2] for s in (first, second)]
+    batch = tuple(joint(pair) for pair in zip(*lead, strict=True))
+    return [(*batch, first[-2], second[-1])]
+
+
+def gemm(node: Node, _: Known) -> Shapes:
+    """Two dimensions."""
+    first, second = shape_at(node, 0), shape_at(node, 1)
+    rows = first[1 if node.attributes.get("transA") else 0] if first else None
+    columns = second[0 if node.attributes.get("transB") else 1] if second else None
+    return [(rows, columns)]
+
+
+def split(node: Node, known: Known) -> Shapes:
+    """Other axes stay; the parts where they are named, or equal."""
+    shape = shape_at(node, 0)
+    if shape is None:
+        return [None]
+    axis = node.attributes.get("axis", 0) % len(shape)
+    sizes: Sequence[Dim] | None = node.attributes.get("split")
+    if sizes is None and len(node.inputs) > 1:
+        sizes = known.of(node.inputs[1])
+    count, total = len(node.outputs), shape[axis]
+    if sizes is None:
+        even = isinstance(total, int) and total % count == 0
+        sizes = [total // count if even else None] * count  # type: ignore[operator]
+    return [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
+
+
+def resized(node: Node, known: Known) -> Shapes:
+    """The axes of scale 1 stay, sizes where they are known."""
+    shape = shape_at(node, 0)
+    if shape is None:
+        return [None]
+    scales = node.attributes.get("scales")
+    for value in node.inputs[1:]:
+        constant = value.constant if value is not None else None
+        if scales is None and constant is not None and constant.dtype.kind == "f":
+            scales = constant.value().reshape(-1) if constant.size == len(shape) else None
+    if scales is not None:
+        return [tuple(d if s == 1 else None for d, s in zip(shape, scales, strict=True))]
+    sizes = known.of(node.inputs[3]) if len(node.inputs) > 3 else None
+    fits = sizes is not None and len(sizes) == len(shape)
+    return [sizes if fits else (None,) * len(shape)]
+
+
+def expanded(node: Node, known: Known) -> Shapes:
+    """The joint shape of the input and of the one that is asked for."""
+    shape, wanted = shape_at(node, 0), known.of(node.inputs[1])
+    if wanted is None:
+        length = shape_at(node, 1)
+        size = length[0] if length else None
+        wanted = (None,) * size if isinstance(size, int) else None
+    if shape is None or wanted is None:
+        return [None]
+    rank = max(len(shape), len(wanted))
+    full = [(1,) * (rank - len(s)) + tuple(s) for s in (shape, wanted)]
+    return [tuple(joint(pair) for pair in zip(*full, strict=True))]
+
+
+def tiled(node: Node, known: Known) -> Shapes:
+    """The axes that are repeated once stay."""
+    shape, counts = shape_at(node, 0), known.of(node.inputs[1])
+    if shape is None:
+        return [None]
+    counts = counts or (None,) * len(shape)
+    return [
+        tuple(
+            d * n if isinstance(d, int) and isinstance(n, int) else d if n == 1 else None
+            for d, n in zip(shape, counts, strict=True)
+        )
+    ]
+
+
+def rearranged(node: Node, _: Known) -> Shapes:
+    """DepthToSpace and SpaceToDepth, of four dimensions."""
+    shape, size = shape_at(node, 0), int(node.attributes.get("blocksize", 1))
+    if shape is None:
+        return [(None,) * 4]
+    deeper = node.op_type == "SpaceToDepth"
+    channels = shape[1]
+    if isinstance(channels, int):
+        channels = channels * size * size if deeper else channels // (size * size)
+    return [(shape[0], channels, None, None)]
+
+
+def recurrent(_: Node, __: Known) -> Shapes:
+    """(sequence, directions, batch, hidden), and the last states."""
+    return [(None,) * 4, (None,) * 3, (None,) * 3]
+
+
+SAME = (
+    "Abs BatchNormalization Cast CastLike Ceil Celu Clip Cos CumSum DequantizeLinear Dropout Elu "
+    "Erf Exp Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity "
+    "InstanceNormalization LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization "
+    "MeanVarianceNormalization Mish Neg Not PRelu QuantizeLinear Reciprocal Relu Round Selu "
+    "Shrink Sigmoid Sign Sin Softmax Softplus Softsign Sqrt Tanh ThresholdedRelu Trilu"
+).split()
+BROADCAST = (
+    "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub "
+    "Sum Where Xor"
+).split()
+REDUCE = [f"Reduce{kind}" for kind in ("L1", "L2", "Max", "Mean", "Min", "Prod", "Sum")]
+POOLS = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool".split()
+
+SHAPES: dict[str, Callable[[Node, Known], Shapes]] = {
+    **dict.fromkeys(SAME, same),
+    **dict.fromkeys(BROADCAST, broadcast),
+    **dict.fromkeys([*REDUCE, "ReduceSumSquare", "ReduceLogSumExp"], reduced),
+    **dict.fromkeys(POOLS, pooled),
+    **dict.fromkeys(["Conv", "ConvTranspose"], convolved),
+    **dict.fromkeys(["Resize", "Upsample"], resized),
+    **dict.fromkeys(["DepthToSpace", "SpaceToDepth"], rearranged),
+    **dict.fromkeys(["LSTM", "GRU", "RNN"], recurrent),
+    "Concat": joined,
+    "Expand": expanded,
+    "Flatten": flattened,
+    "Gather": gathered,
+    "Gemm": gemm,
+    "MatMul": multiplied,
+    "Pad": padded,
+    "Reshape": reshaped,
+    "Slice": sliced,
+    "Split": split,
+    "Squeeze": squeezed,
+    "Tile": tiled,
+    "Transpose": transposed,
+    "Unsqueeze": unsqueezed,
+}
+"""What each operator knows of the shapes of its outputs."""
+
+KEEP_TYPE = frozenset(SHAPES) - set(
+    "Cast CastLike DequantizeLinear QuantizeLinear Where And Equal Greater GreaterOrEqual Less "
+    "LessOrEqual Not Or Xor".split()
+)
+"""Operators whose first output has the type of the first input."""
