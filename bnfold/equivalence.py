@@ -200,9 +200,14 @@ class _Proof:
         return runs
 
     def _distrust(self, table: _Table) -> None:
-        """Give the judge up where it, not the original, seems to be wrong."""
+        """Give the judge up where it, not the original, seems to be wrong.
+
+        A disagreement on a few samples is the original's: it has a singularity there. One on
+        most samples means that the evaluation computes something else.
+        """
         for name in self.outputs:
-            if table.disagrees(name):
+            odd = table.disagreements(name)
+            if 2 * len(odd) > len(self.samples):
                 self.truths = [None] * len(self.samples)
                 self.mode = "noise"
                 self.note(
@@ -211,6 +216,11 @@ class _Proof:
                 )
                 table.forget()
                 return
+            for index in odd:
+                self.note(
+                    f"the original is far from its own float64 evaluation on sample "
+                    f"({self.samples[index].name}), output {name}: that sample proves little"
+                )
 
     def _find_culprit(self, provider: Provider) -> None:
         from bnfold.culprit import first_departure
@@ -319,19 +329,19 @@ class _Table:
         believable = max(100 * (own.larger + rule.eps), 100 * rule.floor)
         return own.joined(between) if between.larger <= believable else own
 
-    def disagrees(self, name: str) -> bool:
-        """Whether the judge lies farther away than the original's own sensitivity explains."""
+    def disagreements(self, name: str) -> list[int]:
+        """Samples where the judge lies farther away than the original's sensitivity explains."""
         if self.expected[0][name].dtype.kind != "f":
-            return False
-        rule = self.rule(name)
+            return []
+        rule, found = self.rule(name), []
         for index, own in enumerate(self.own_errors(name)):
             truth = self.truth(index, name)
             if truth is None or own.larger <= DISTRUST * rule.eps:
                 continue
-            expected = self.expected[index][name]
-            if own.larger > DISTRUST * (self.sensitivity(index, name, expected).larger + rule.eps):
-                return True
-        return False
+            moved = self.sensitivity(index, name, self.expected[index][name])
+            if own.larger > DISTRUST * (moved.larger + rule.eps):
+                found.append(index)
+        return found
 
     # -- what the candidate gave
 

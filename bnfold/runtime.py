@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -192,16 +193,20 @@ def open_session(
     without: Sequence[str] = (),
     outputs: Sequence[str] = (),
     save_optimized: Path | None = None,
+    config: Mapping[str, str] = MappingProxyType({}),
 ) -> Session:
     """Load a model.
 
     `without` names optimizers of the runtime to switch off (`BN_FUSIONS`), `outputs` tensors to
     expose beside the graph's own outputs, `save_optimized` where the runtime leaves the graph
-    it made. Raises ProviderUnavailable when another provider than the one asked for would
-    answer, RuntimeUnavailable when the runtime cannot load the model.
+    it made, `config` further settings of the session. Raises ProviderUnavailable when another
+    provider than the one asked for would answer, RuntimeUnavailable when the runtime cannot
+    load the model.
     """
     name, options = resolve_provider(provider)
     settings = _settings(level, threads, save_optimized)
+    for key, value in config.items():
+        settings.add_session_config_entry(key, value)
     fallback = [] if name == CPU else [CPU]  # for nodes that the provider does not know
     with _loadable(model, outputs) as source:
         start = time.perf_counter()

@@ -47,6 +47,8 @@ ROUNDS = (15, 2000)
 """Fewest and most rounds; below fifteen a bootstrap interval means little."""
 SAMPLE_S = 2e-3
 """A timing sample lasts at least so long: shorter ones would measure the clock and the call."""
+QUIET = {"session.force_spinning_stop": "1"}
+"""Idle threads of one session would otherwise spin on through the next one's turn."""
 STREAMS = ("original", "again", "candidate")
 
 
@@ -116,7 +118,11 @@ def measure(original: Model, candidate: Model, feeds: Feeds, setting: Setting) -
     models = {"original": original, "again": original, "candidate": candidate}
     sessions = {
         name: open_session(
-            model, provider=setting.provider, level=setting.level, threads=setting.threads
+            model,
+            provider=setting.provider,
+            level=setting.level,
+            threads=setting.threads,
+            config=QUIET,
         )
         for name, model in models.items()
     }

@@ -1,0 +1,187 @@
+"""The float64 judge: exact to float64, complete, bounded in time, honest about what it cannot."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from bnfold.judge import Judge, OutOfTime, Unjudgeable
+from bnfold.kernels import Array
+from bnfold.runtime import open_session
+
+
+def model(text: str, opset: int = 17) -> onnx.ModelProto:
+    return parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]>\n{text}')
+
+
+def judge(proto: onnx.ModelProto, **feeds: Array) -> Array:
+    """The only output."""
+    (value,) = Judge(proto).run(feeds).values()
+    return value
+
+
+X = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+
+
+def test_float32_models_are_computed_in_float64() -> None:
+    """A sum that float32 loses survives."""
+    proto = model(
+        "g (float[1] x) => (float[1] y) <float[1] big = {1e8}> { a = Add(x, big) y = Sub(a, big) }"
+    )
+    one = np.array([0.125], np.float32)
+    assert judge(proto, x=one)[0] == 0.125
+    assert open_session(proto, level="disable").run({"x": one})["y"][0] == 0
+
+
+@pytest.mark.parametrize("to", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_casts_between_floats_do_not_round(to: int) -> None:
+    """A Cast to a narrow type is exact here, and the value stays float64."""
+    proto = model(
+        f"g (double[1] x) => (double[1] y) {{ c = Cast<to={to}>(x) y = Cast<to=11>(c) }}"
+    )
+    third = np.array([1 / 3])
+    np.testing.assert_array_equal(judge(proto, x=third), third)
+
+
+def test_casts_to_whole_numbers_still_truncate() -> None:
+    """A Cast to int64 is part of the function, not a rounding to be undone."""
+    proto = model("g (float[1] x) => (int64[1] y) { y = Cast<to=7>(x) }")
+    value = judge(proto, x=np.array([2.7], np.float32))
+    assert value.dtype == np.int64
+    assert value[0] == 2
+
+
+def test_cast_like_a_float() -> None:
+    """CastLike to a float32 value gives float64, as everything of a float type is."""
+    proto = model("g (int64[1] i, float[1] x) => (float[1] y) { y = CastLike(i, x) }")
+    value = judge(proto, i=np.array([2**40 + 1]), x=np.ones(1, np.float32))
+    assert value[0] == 2**40 + 1
+
+
+@pytest.mark.parametrize(
+    "constant",
+    ["value_float=0.1", "value_floats=[0.1]", "value=float[1] {0.1}"],
+)
+def test_constants_of_every_kind(constant: str) -> None:
+    """Constants are raised from the float32 number that the model holds."""
+    proto = model(f"g (float[1] x) => (float[1] y) {{ c = Constant<{constant}>() y = Add(x, c) }}")
+    value = judge(proto, x=np.zeros(1, np.float32))
+    assert value.dtype == np.float64
+    assert value.ravel()[0] == float(np.float32(0.1))
+
+
+def test_subgraphs_see_raised_values() -> None:
+    """A branch of an If reads outer tensors in float64 and gives one."""
+    branch = helper.make_graph(
+        [helper.make_node("Sub", ["a", "big"], ["z"])],
+        "then",
+        [],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1])],
+    )
+    proto = model(
+        "g (float[1] x, bool b) => (float[1] y) <float[1] big = {1e8}> { a = Add(x, big) }"
+    )
+    node = helper.make_node("If", ["b"], ["y"], then_branch=branch, else_branch=branch)
+    proto.graph.node.append(node)
+    got = Judge(proto).run({"x": np.array([0.125], np.float32), "b": np.array(True)})["y"]
+    assert got[0] == 0.125
+
+
+def test_functions_use_the_kernels_too() -> None:
+    """A BatchNormalization inside a model function of opset 13 is inference, as it is outside."""
+    function = helper.make_function(
+        "mine",
+        "Norm",
+        ["x", "s"],
+        ["y"],
+        [helper.make_node("BatchNormalization", ["x", "s", "s", "s", "s"], ["y"])],
+        [helper.make_opsetid("", 13)],
+    )
+    proto = model("g (float[2,3] x) => (float[2,3] y) <float[3] s = {1, 2, 3}> { }", 13)
+    proto.graph.node.append(helper.make_node("Norm", ["x", "s"], ["y"], domain="mine"))
+    proto.functions.append(function)
+    proto.opset_import.append(helper.make_opsetid("mine", 1))
+    s = np.array([1.0, 2, 3])
+    np.testing.assert_allclose(judge(proto, x=X), s * (X - s) / np.sqrt(s + 1e-5) + s, 1e-7)
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 13, 14, 15])
+def test_batch_normalization_of_every_opset(opset: int) -> None:
+    """Inference uses the given statistics in every opset, as ONNX Runtime does."""
+    proto = model(
+        "g (float[2,3] x) => (float[2,3] y) <float[3] s = {1, 2, 3}>"
+        "{ y = BatchNormalization(x, s, s, s, s) }",
+        opset,
+    )
+    expected = open_session(proto, level="disable").run({"x": X})["y"]
+    np.testing.assert_allclose(judge(proto, x=X), expected, 1e-5, 1e-6)
+
+
+def test_nodes_in_any_order() -> None:
+    """The runtime sorts the nodes of a model, and so does the judge."""
+    proto = model("g (float[2,3] x) => (float[2,3] y) { y = Relu(a) a = Neg(x) }")
+    np.testing.assert_array_equal(judge(proto, x=X), np.maximum(-X.astype(np.float64), 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (
+            "g (float[2] x) => (uint8[2] y) <float s = {1}, uint8 z = {0}>"
+            "{ y = QuantizeLinear(x, s, z) }",
+            "QuantizeLinear",
+        ),
+        ("g (float[2] x) => (float[2] y) { y = RandomNormalLike(x) }", "RandomNormalLike"),
+    ],
+)
+def test_what_has_no_float64_evaluation_is_named(text: str, named: str) -> None:
+    """Rounding and random operators are refused by name."""
+    with pytest.raises(Unjudgeable, match=named):
+        Judge(model(text))
+
+
+def test_foreign_operators_are_named() -> None:
+    """An operator of an unknown domain is refused by name."""
+    proto = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>'
+        "g (float[2] x) => (float[2] y) { y = com.microsoft.FastGelu(x) }"
+    )
+    with pytest.raises(Unjudgeable, match="FastGelu"):
+        Judge(proto)
+
+
+def test_time_is_bounded_between_nodes() -> None:
+    """A model of many nodes ends soon after its time."""
+    nodes = "".join(f"a{i + 1} = Add(a{i}, a{i}) " for i in range(200))
+    proto = model(f"g (float[300,1000] a0) => (float[300,1000] a200) {{ {nodes} }}")
+    with pytest.raises(OutOfTime):
+        Judge(proto).run({"a0": np.zeros((300, 1000), np.float32)}, seconds=1e-3)
+
+
+def test_time_is_bounded_within_a_slow_operator() -> None:
+    """An operator that the plain evaluator loops over in Python is stopped in the middle."""
+    proto = model(
+        "g (float[1,50,400,400] x, float[1,400,400,2] grid) => (float[1,50,400,400] y)"
+        "{ y = GridSample(x, grid) }"
+    )
+    feeds = {
+        "x": np.zeros((1, 50, 400, 400), np.float32),
+        "grid": np.zeros((1, 400, 400, 2), np.float32),
+    }
+    start = time.monotonic()
+    with pytest.raises(OutOfTime):
+        Judge(proto).run(feeds, seconds=0.3)
+    assert time.monotonic() - start < 30  # without the watch it takes minutes
+
+
+def test_the_model_is_not_changed() -> None:
+    """Judging leaves the caller's model alone."""
+    proto = model("g (float[2,3] x) => (float[2,3] y) { y = Cast<to=1>(x) }")
+    proto.graph.initializer.append(numpy_helper.from_array(X, "unused"))
+    before = proto.SerializeToString(deterministic=True)
+    judge(proto, x=X)
+    assert proto.SerializeToString(deterministic=True) == before
