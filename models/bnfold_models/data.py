@@ -11,7 +11,7 @@ from bnfold_models.readers import FASHION_CLASSES, has_idx, read_folder, read_id
 
 __all__ = ["DIGIT_CLASSES", "EMBEDDED", "FASHION_CLASSES", "DataError", "Dataset", "Split", "load"]
 
-EMBEDDED: dict[str, Callable[..., Dataset]] = {"digits": digits, "pictures": pictures}
+EMBEDDED: dict[str, Callable[..., Dataset]] = {"digits": digits, "images": pictures}
 """Name -> a function of the seed; none of them downloads anything."""
 
 

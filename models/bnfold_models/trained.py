@@ -41,7 +41,7 @@ _PICTURES = ("images-deep", "images-logistic", "images-wide")
 
 RECIPES = {
     **{name: Recipe(name, "digits", DIGITS_OPTIONS) for name in _DIGITS},
-    **{name: Recipe(name, "pictures", PICTURES_OPTIONS) for name in _PICTURES},
+    **{name: Recipe(name, "images", PICTURES_OPTIONS) for name in _PICTURES},
 }
 """The networks that fit well under 2 MB. Those of 28x28 MNIST (2.3 MB) are made when needed."""
 
