@@ -109,10 +109,12 @@ def headline(folds: FoldReport) -> list[Line]:
         moved = _count(folds.removed_movement, "Transpose or Reshape", "Transposes or Reshapes")
         lines.append(line(f"Removed {moved} that stood around a folded node"))
     if folds.frozen_inputs:
-        weights = _count(len(folds.frozen_inputs), "weight is", "weights are")
-        lines.append(
-            line(f"{weights} no longer a graph input; --keep-overridable leaves such alone")
+        frozen = _count(
+            len(folds.frozen_inputs),
+            "weight is no longer a graph input",
+            "weights are no longer graph inputs",
         )
+        lines.append(line(f"{frozen}; --keep-overridable leaves such alone"))
     if folds.flushed:
         values = _count(folds.flushed, "folded value was", "folded values were")
         lines.append(line(f"{values} too small to matter (subnormal) and became zero"))
@@ -161,21 +163,23 @@ def _reason(site: FoldSite) -> Span:
 
 
 def _proof(report: EquivalenceReport, verbose: bool) -> list[Line]:
-    shown = report.outputs if verbose else _worst_per_provider(report)
-    good = "Verified" if report.passed else "Not equivalent"
-    cells: list[list[str | Span]] = []
-    for comparison in shown:
-        first = "" if cells else good
-        named = [_where(comparison)] if verbose else []
-        row = [comparison.provider, *named, _evidence(report, comparison, "folded")]
-        cells.append([Span(first, "good" if report.passed else "bad"), *row])
-    return columns(cells, indent=0)
+    """A line for each provider, under -v for each output at each level."""
+    label = Span("Verified", "good") if report.passed else Span("Not equivalent", "bad")
+    rows: list[list[str | Span]] = []
+    for output in report.outputs if verbose else _worst_per_provider(report):
+        where = [output.level, _where(output)] if verbose else []
+        ran = "" if rows else f" ({_count(len(report.samples), 'sample')}, seed {report.seed})"
+        evidence = _evidence(report, output, "folded") + ran
+        rows.append([Span("") if rows else label, output.provider, *where, evidence])
+    return [*columns(rows, indent=0), *(line(f"Note: {note}") for note in report.notes)]
 
 
 def _gain(report: SpeedReport) -> list[Line]:
-    first = report.primary
-    rows: list[list[str | Span]] = [[_pace(first), f"{_ratio(first)}  {_setting(first)}"]]
-    rows += [["", f"{_ratio(m)}  {_setting(m)}"] for m in report.measurements[1:]]
+    """A line for each provider and level, the deployment level first."""
+    rows: list[list[str | Span]] = [
+        [_pace(m), _ratio(m), f"{_times(m)}, {m.provider}, level {m.level}"]
+        for m in report.measurements
+    ]
     return [*columns(rows, indent=0), *_speed_notes(report)]
 
 
@@ -371,13 +375,6 @@ def bench(report: SpeedReport) -> list[Line]:
 
 
 def _measurement(m: SpeedMeasurement) -> list[Line]:
-    verdict = f" {_ratio(m)}"
-    if not m.stable:
-        low, high = m.control_interval
-        verdict = (
-            f" original against itself varies, ×{m.control:.2f} [{low:.2f}, {high:.2f}]. "
-            "Close other programs, or try a longer --budget."
-        )
     rounds = f"{_count(m.rounds, 'round')}, interleaved"
     rows = [
         ["original", f"{m.original_ms:.3g} ms, IQR {m.original_spread_ms:.2g}", rounds],
@@ -386,7 +383,7 @@ def _measurement(m: SpeedMeasurement) -> list[Line]:
     shapes = ", ".join(f"{name} {_shape(shape)}" for name, shape in m.shapes.items())
     where = f"  {m.provider}, optimization level {m.level}, {_count(m.threads, 'thread')}"
     return [
-        line(_pace(m), verdict),
+        line(_pace(m), f" {_ratio(m)}"),
         *columns(rows),
         line(f"{where}{', input ' if shapes else ''}{shapes}"),
     ]
@@ -406,17 +403,19 @@ def _pace(m: SpeedMeasurement) -> Span:
 
 
 def _ratio(m: SpeedMeasurement) -> str:
-    low, high = m.interval
-    noise = "" if m.significant else ", within noise"
-    return (
-        f"×{m.speedup:.2f} [{low:.2f}, {high:.2f}]{noise} "
-        f"(original against itself ×{m.control:.2f})"
-    )
+    """The speedup with its interval, and what the machine's noise is."""
+    noise = ", within noise" if m.stable and not m.significant else ""
+    control = f"original against itself {_interval(m.control, m.control_interval)}"
+    return f"{_interval(m.speedup, m.interval)}{noise} ({control})"
 
 
-def _setting(m: SpeedMeasurement) -> str:
-    times = f"{m.original_ms:.3g} → {m.candidate_ms:.3g} ms"
-    return f"{times}, {m.provider}, level {m.level}"
+def _interval(ratio: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"×{ratio:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _times(m: SpeedMeasurement) -> str:
+    return f"{m.original_ms:.3g} → {m.candidate_ms:.3g} ms"
 
 
 # -- explain ------------------------------------------------------------------------------------
@@ -449,7 +448,8 @@ def _sizes(before: int, after: int) -> str:
     """Two file sizes in one unit, that of the larger."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if max(before, after) >= size:
-            return f"{before / size:.1f} → {after / size:.1f} {unit}"
+            digits = 1 if max(before, after) >= 10 * size else 2
+            return f"{before / size:.{digits}f} → {after / size:.{digits}f} {unit}"
     return f"{before} → {after} bytes"
 
 
