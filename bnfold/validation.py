@@ -13,7 +13,15 @@ from itertools import chain
 from typing import Any
 
 import onnx
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+)
 
 from bnfold.errors import ModelError
 from bnfold.order import graphs, in_order, subgraphs
@@ -114,6 +122,9 @@ def _body_texts(nodes: Iterable[NodeProto]) -> Iterator[str]:
 
 
 def _check_names(model: ModelProto) -> None:
+    for value in model.graph.input:
+        if not value.type.WhichOneof("value"):
+            raise ModelError(f"its input `{value.name}` has no type", EXPORT_AGAIN)
     _check_graph(model.graph, set())
     for function in model.functions:
         _check_body(function.node, set(function.input), set())
@@ -295,12 +306,18 @@ def _skeleton(model: ModelProto) -> ModelProto:
 def _bare_graph(graph: GraphProto) -> GraphProto:
     return GraphProto(
         name=graph.name or "graph",  # the checker wants one, runtimes do not
-        input=graph.input,
-        output=graph.output,
+        input=map(_bare_value, graph.input),
+        output=map(_bare_value, graph.output),
         initializer=map(_bare_tensor, graph.initializer),
         sparse_initializer=graph.sparse_initializer,
         node=map(_bare_node, graph.node),
     )
+
+
+def _bare_value(value: ValueInfoProto) -> ValueInfoProto:
+    """A value of some type: the checker wants one with a shape, runtimes infer what is missing."""
+    some = onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    return ValueInfoProto(name=value.name, type=some)
 
 
 def _bare_function(function: FunctionProto) -> FunctionProto:

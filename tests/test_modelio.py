@@ -104,6 +104,14 @@ def test_old_files_that_runtimes_accept() -> None:
     assert load_model(model) is model
 
 
+def test_shapes_and_types_that_runtimes_infer() -> None:
+    """An input without a shape and an output without a type load, as in runtimes."""
+    model = small()
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    model.graph.output[0].ClearField("type")
+    assert load_model(model) is model
+
+
 def test_unknown_fields_survive(path: Path) -> None:
     """Protobuf fields of a later onnx are written as they were read."""
     path.write_bytes(small().SerializeToString() + b"\xa2\x3e\x03abc")  # field 1,000
@@ -209,7 +217,7 @@ BROKEN: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "short raw": (lambda m: tensor(m, float_data=None, raw_data=b"123"), "3 bytes where 2×2×1"),
     "no data": (lambda m: tensor(m, float_data=None), "`w` holds 0 values"),
     "unknown type": (lambda m: tensor(m, data_type=99), "unknown type 99"),
-    "no type": (lambda m: tensor(m, data_type=0), "unknown type 0"),
+    "type zero": (lambda m: tensor(m, data_type=0), "unknown type 0"),
     "new opset": (lambda m: setattr(m.opset_import[0], "version", 999), "opset 999 of ai.onnx"),
     "opset zero": (lambda m: setattr(m.opset_import[0], "version", 0), "opset 0"),
     "new IR": (lambda m: setattr(m, "ir_version", 99), "IR version 99"),
@@ -219,6 +227,7 @@ BROKEN: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "name twice": (rename("h"), "`h` is given to more than one tensor"),
     "name of an input": (rename("x"), "`x` is given to more than one tensor"),
     "dangling": (unmake, "BatchNormalization of `y` reads `h`, which nothing makes"),
+    "no type": (lambda m: m.graph.input[0].ClearField("type"), "input `x` has no type"),
     "no maker": (lambda m: m.graph.node.pop(), "no node makes its output `y`"),
     "unknown operator": (lambda m: setattr(m.graph.node[0], "op_type", "Konv"), "Konv"),
     "too few inputs": (lambda m: m.graph.node[0].input.pop(), "Conv"),

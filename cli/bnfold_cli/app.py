@@ -172,7 +172,7 @@ def optimize(
     import bnfold
 
     target = None if dry_run else _target(model, output, force=force, in_place=in_place)
-    with console.progress("Folding") as progress:
+    with console.progress("Loading") as progress:
         result = bnfold.optimize(
             model,
             target,
@@ -249,7 +249,7 @@ def verify(
     console = Console(color, as_json=json, quiet=quiet)
     import bnfold
 
-    with console.progress("Verifying"):
+    with console.progress("Loading") as progress:
         report = bnfold.verify(
             original,
             candidate,
@@ -259,6 +259,7 @@ def verify(
             providers=provider,
             atol=atol,
             rtol=rtol,
+            progress=progress,
             **_given(samples=samples),
         )
     console.show(render.verify(report, verbose=verbose))
@@ -294,7 +295,7 @@ def bench(
     console = Console(color, as_json=json, quiet=quiet)
     import bnfold
 
-    with console.progress("Timing"):
+    with console.progress("Loading") as progress:
         report = bnfold.bench(
             original,
             candidate,
@@ -303,6 +304,7 @@ def bench(
             seed=seed,
             providers=provider,
             threads=threads,
+            progress=progress,
             **_given(levels=tuple(level.value for level in ort_level or ()), budget_s=budget),
         )
     console.show(render.bench(report))

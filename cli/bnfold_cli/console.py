@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 PATIENCE = 0.5
 """Seconds of work before a progress line appears."""
 
+STAGES = {
+    "fold": "Folding",
+    "judge": "Evaluating in float64",
+    "run": "Running on",
+    "bench": "Timing",
+    "write": "Writing",
+}
+"""The library's words for what it is at, in the words of a sentence."""
+
 RICH_STYLES: dict[Style, str] = {
     "plain": "",
     "good": "green",
@@ -145,7 +154,8 @@ class Progress:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Say how far the work is; `total` is 0 where that is not known."""
-        self._state = (stage, done, total)
+        word, *rest = stage.split(" ", 1)
+        self._state = (" ".join([STAGES.get(word, word), *rest]), done, total)
 
     def __enter__(self) -> Progress:
         if self._stream is not None:
