@@ -298,7 +298,7 @@ def verify(report: EquivalenceReport, *, verbose: bool = False) -> list[Line]:
         if not comparison.passed:
             rows += [["", *([""] * len(level)), text] for text in _failure(comparison)]
     lines += columns(rows)
-    if report.culprit is not None:
+    if report.culprit is not None and not any(report.culprit in note for note in report.notes):
         lines.append(line(f"  first tensor to differ {report.culprit}"))
     if verbose:
         lines += [line(f"  ran {sample}") for sample in report.samples]
@@ -334,7 +334,7 @@ def _evidence(report: EquivalenceReport, output: OutputComparison, name: str) ->
     if not output.dtype.startswith(("float", "bfloat")):
         return f"{output.mismatched} of {output.elements} elements differ"
     if report.judge == "tolerance":
-        return f"worst |Δ| {output.max_abs:.1e}, {_share(output.candidate_error)} of tolerance"
+        return f"worst |Δ| {output.max_abs:.1e}, {_share(output.candidate_error)} tolerance"
     if output.candidate_error is None:
         return f"worst |Δ| {output.max_abs:.1e}"
     measured = "error against float64" if report.judge == "float64" else "error"
@@ -464,9 +464,9 @@ def _error(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    """A share of the tolerance: percent below one, times above."""
+    """How much of the tolerance was used: percent as long as it is small, then times."""
     share = value or 0.0
-    return f"{share:.0%}" if share < 10 else f"{share:.0f}×"
+    return f"{share:.0%} of" if share < 10 else f"{share:.0f}×"
 
 
 def _tolerance(value: float | None) -> str:

@@ -331,6 +331,8 @@ def test_verify_by_tolerance() -> None:
     """With the plain rule the share of the tolerance is the scale."""
     output = replace(LOGITS, original_error=None, candidate_error=0.29, limit=1.0)
     report = replace(PROOF, outputs=(output,), judge="tolerance", atol=1e-5, rtol=1e-4)
+    far = replace(output, passed=False, candidate_error=31.0)
+    assert "31× tolerance" in text(render.verify(replace(report, outputs=(far,))))
     assert text(render.verify(report)) == (
         """\
 Equivalent within atol 1e-05 + rtol 0.0001 \
@@ -354,6 +356,12 @@ def test_verify_could_not_run() -> None:
     dead = replace(LOGITS, passed=False, max_abs=float("nan"), detail="no kernel for Foo")
     shown = text(render.verify(replace(PROOF, outputs=(dead,))))
     assert shown.count("no kernel for Foo") == 1
+
+
+def test_culprit_is_named_once() -> None:
+    """Where a note says more of the first tensor to differ, the line on it is left out."""
+    report = replace(PROOF, culprit="/layer3", notes=("/layer3 departs by 4e-03",))
+    assert "first tensor to differ" not in text(render.verify(report))
 
 
 # -- bench --------------------------------------------------------------------------------------
