@@ -226,7 +226,7 @@ def test_booleans_are_booleans() -> None:
 # --- given by the user
 
 PAIR = model("(float[N,2] a, int64[N] b) => (float[N,2] y)", "{ y = Identity(a) }")
-GOOD = {"a": np.ones((3, 2), np.float32), "b": np.ones(3, np.int64)}
+GOOD: dict[str, Any] = {"a": np.ones((3, 2), np.float32), "b": np.ones(3, np.int64)}
 
 
 def test_dict_and_iterable() -> None:

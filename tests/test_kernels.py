@@ -18,7 +18,7 @@ SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
 def tensor(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape)
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape))
 
 
 def evaluate(text: str, feeds: dict[str, Array], *, plain: bool = False, opset: int = 17) -> Array:
