@@ -1,9 +1,95 @@
 """Folds batch normalization into neighbouring weights of ONNX models, exactly, and proves it."""
 
-from bnfold.folding import fold, inspect
-from bnfold.reasons import Reason
-from bnfold.report import FoldReport, FoldResult, FoldSite
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnfold import testing
+    from bnfold.equivalence import verify
+    from bnfold.errors import (
+        BnfoldError,
+        InputError,
+        ModelError,
+        NotEquivalent,
+        OutputError,
+        ProviderUnavailable,
+        RuntimeUnavailable,
+    )
+    from bnfold.explanations import explain
+    from bnfold.folding import fold, inspect
+    from bnfold.pipeline import optimize
+    from bnfold.reasons import Reason
+    from bnfold.report import (
+        EquivalenceReport,
+        FoldReport,
+        FoldResult,
+        FoldSite,
+        MergedBlock,
+        OptimizeResult,
+        OutputComparison,
+        SpeedMeasurement,
+        SpeedReport,
+        Target,
+    )
+    from bnfold.speed import bench
 
 __version__ = "0.1.0"
 
-__all__ = ["FoldReport", "FoldResult", "FoldSite", "Reason", "fold", "inspect"]
+__all__ = [
+    "BnfoldError",
+    "EquivalenceReport",
+    "FoldReport",
+    "FoldResult",
+    "FoldSite",
+    "InputError",
+    "MergedBlock",
+    "ModelError",
+    "NotEquivalent",
+    "OptimizeResult",
+    "OutputComparison",
+    "OutputError",
+    "ProviderUnavailable",
+    "Reason",
+    "RuntimeUnavailable",
+    "SpeedMeasurement",
+    "SpeedReport",
+    "Target",
+    "__version__",
+    "bench",
+    "explain",
+    "fold",
+    "inspect",
+    "optimize",
+    "testing",
+    "verify",
+]
+
+# Where each public name lives; a module is imported when a name of it is first asked for, so
+# that `import bnfold` costs nothing that is not used.
+_HOMES = {
+    "equivalence": "verify",
+    "errors": "BnfoldError InputError ModelError NotEquivalent OutputError ProviderUnavailable "
+    "RuntimeUnavailable",
+    "explanations": "explain",
+    "folding": "fold inspect",
+    "pipeline": "optimize",
+    "reasons": "Reason",
+    "report": "EquivalenceReport FoldReport FoldResult FoldSite MergedBlock OptimizeResult "
+    "OutputComparison SpeedMeasurement SpeedReport Target",
+    "speed": "bench",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module("bnfold.testing")
+    if name not in _HOME:
+        raise AttributeError(f"module 'bnfold' has no attribute {name!r}")
+    value = getattr(import_module(f"bnfold.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
