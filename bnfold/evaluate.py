@@ -15,9 +15,9 @@ from bnfold.graph import Graph, Node
 DETERMINISTIC = frozenset(
     (
         "Abs Add Cast CastLike Ceil Clip Concat ConstantOfShape DequantizeLinear Div Equal Erf "
-        "Exp Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity "
+        "Exp Expand Flatten Floor Gather Greater GreaterOrEqual Identity "
         "Less LessOrEqual Log MatMul Max Mean Min Mod Mul Neg Not OneHot Pad Pow Range "
-        "Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round ScatterND "
+        "Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round "
         "Shape Sigmoid Sign Size Slice Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu "
         "Unsqueeze Where"
     ).split()

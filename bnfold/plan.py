@@ -180,12 +180,12 @@ class Plan:
         self.steps = 0
 
     def copy(self) -> Plan:
-        """An independent copy, for another alternative."""
+        """An independent copy, for another alternative; drafts are replaced, never changed."""
         plan = Plan()
-        plan.drafts = {node: draft.copy() for node, draft in self.drafts.items()}
+        plan.drafts = dict(self.drafts)
         plan.made, plan.moved = dict(self.made), dict(self.moved)
         plan.expects, plan.demands = dict(self.expects), list(self.demands)
-        plan.pending = {node: dict(affines) for node, affines in self.pending.items()}
+        plan.pending = dict(self.pending)
         plan.visited, plan.steps = self.visited, self.steps
         return plan
 
@@ -239,8 +239,9 @@ class Plan:
         for node, index in value.readers:
             if (node, index) in satisfied:
                 continue
-            affines = self.pending.setdefault(node, {})
-            affines[index] = affines[index].after(affine) if index in affines else affine
+            affines = self.pending.get(node, {})
+            lost = affines[index].after(affine) if index in affines else affine
+            self.pending[node] = {**affines, index: lost}
 
     def take(self, node: Node, step: Step) -> None:
         """Rewrite a node as a rule said, and ask on."""

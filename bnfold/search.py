@@ -173,9 +173,11 @@ class Search:
         node = uses[0][0]
         waiting = plan.pending.get(node, {})
         if made is not None and made.equals(wanted):
-            for _, index in uses:
-                waiting.pop(index, None)
-            if not waiting:
+            settled = {index for _, index in uses}
+            rest = {index: lost for index, lost in waiting.items() if index not in settled}
+            if rest:
+                plan.pending[node] = rest
+            else:
                 plan.pending.pop(node, None)
             return True
         if any(index in waiting for _, index in uses):

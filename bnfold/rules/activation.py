@@ -191,7 +191,8 @@ def moved_bounds(op: Operator, move: Callable[[float], Array]) -> Step:
             attributes[name] = float(new)
         else:
             index = 1 if name == "min" else 2
-            constants[index] = Constant.of_array(np.asarray(new), op.constant(index).dtype)
+            old = op.constant(index)
+            constants[index] = Constant.of_array(np.full(old.shape, new), old.dtype)
     return Step(attributes=attributes, constants=constants)
 
 

@@ -103,7 +103,8 @@ def new_fill(op: Operator, value: float) -> dict[str, Any]:
         return {"attributes": {"value": value}}
     if not op.has_input(2):
         raise Refusal(Reason.PADDED_SHIFT, "Pad fills in zeros that the affine would move")
-    return {"constants": {2: Constant.of_array(np.asarray(value), op.constant(2).dtype)}}
+    old = op.constant(2)
+    return {"constants": {2: Constant.of_array(np.full(old.shape, value), old.dtype)}}
 
 
 def one_number(values: Array) -> float:

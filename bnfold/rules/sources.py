@@ -101,9 +101,12 @@ def check_channels(parameter: Any, op: Operator) -> None:
 def arithmetic(op: Operator) -> Source | None:
     """A value with a constant that broadcasts into the value's shape."""
     sides = [i for i in range(2) if op.is_constant(i)]
-    if len(sides) != 1 or not is_float(op.constant(sides[0]).dtype):
+    if len(sides) != 1:
         return None
     data = 1 - sides[0]
+    # Scalars and vectors of floats are sizes on their way to a shape, not features.
+    if len(op.shape(data)) < 2 or not is_float(op.constant(sides[0]).dtype):
+        return None
     constant = broadcast_into(op, sides[0], op.shape(data))
     if constant is None or not np.isfinite(constant).all():
         return None
