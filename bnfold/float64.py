@@ -285,3 +285,46 @@ class Unsqueeze(Kernel):
     ) -> tuple[Array]:
         where = given if given is not None else axes
         return (np.expand_dims(x, tuple(int(a) for a in np.atleast_1d(where))),)
+
+
+class _Upscale(Kernel):
+    """What Upsample and the first Resize share: asymmetric coordinates, rounded down."""
+
+    def _resized(self, x: Array, scales: Array, mode: str) -> tuple[Array]:
+        return (kernels.resize(x, [float(s) for s in scales], linear=mode != "nearest"),)
+
+
+@_register
+class Resize(_Upscale):
+    @classmethod
+    def covers(cls, _: NodeProto, opset: int) -> bool:
+        """Only opset 10; the plain evaluator takes its scales for a region of interest."""
+        return opset == 10
+
+    def _run(self, x: Array, scales: Array, mode: str = "nearest", **_: Any) -> tuple[Array]:
+        return self._resized(x, scales, mode)
+
+
+@_register
+class Upsample(_Upscale):
+    def _run(
+        self,
+        x: Array,
+        given: Array | None = None,
+        mode: str = "nearest",
+        scales: Any = None,
+        **_: Any,
+    ) -> tuple[Array]:
+        return self._resized(x, given if given is not None else np.asarray(scales), mode)
+
+
+def refuse_unread(node: NodeProto) -> None:
+    """Raise NotImplementedError for what the plain evaluator reads past without a word."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in ("LSTM", "GRU", "RNN"):
+        return
+    unread = {"activations", "activation_alpha", "activation_beta", "clip", "input_forget"}
+    found = sorted({a.name for a in node.attribute} & unread)
+    if len(node.input) > 4 and node.input[4]:
+        found.append("sequence_lens")
+    if found:
+        raise NotImplementedError(f"{node.op_type} with {', '.join(found)}")

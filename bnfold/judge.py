@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
-from bnfold.float64 import Kernel, kernel_for
+from bnfold.float64 import Kernel, kernel_for, refuse_unread
 from bnfold.order import in_order
 
 Array = NDArray[Any]
@@ -174,6 +174,7 @@ class Evaluator(ReferenceEvaluator):
         self._last_reads = _last_reads(self.nodes_, self.output_names_)
 
     def _load_impl(self, node: NodeProto, input_types: Any = None) -> Any:
+        refuse_unread(node)
         kernel = kernel_for(node, self.opsets_)
         return kernel if kernel is not None else super()._load_impl(node, input_types)
 

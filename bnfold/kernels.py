@@ -60,16 +60,38 @@ def conv(
     out = tuple(
         (n - span) // s + 1 for n, span, s in zip(padded.shape[2:], spans, strides, strict=True)
     )
-    y = np.empty((x.shape[0], w.shape[0], *out), np.result_type(x, w))
-    # (O, C/group, *k) -> (group, O/group, C/group * taps)
-    matrix = w.reshape(group, w.shape[0] // group, -1)
-    windows = _windows(padded, spans, strides, dilations)  # (N, C, *out, *k)
-    for image, rows in _steps(windows, out, kernel):
-        columns = _columns(windows[image][:, rows], group, len(kernel))
-        product = matrix @ columns  # (group, O/group, taken outputs)
-        y[image, :, rows] = product.reshape(w.shape[0], -1, *out[1:])
+    if w.shape[1] == 1:
+        y = _depthwise(_taps(padded, out, kernel, strides, dilations), w)
+    else:
+        y = _by_columns(_windows(padded, spans, strides, dilations), w, group)
     if b is not None:
         y += b.reshape(-1, *(1,) * len(kernel))
+    return y
+
+
+def _depthwise(taps: Iterator[Array], w: Array) -> Array:
+    """One input channel to each group: a sum over taps needs no columns and no matrix."""
+    weights = w.reshape(w.shape[0], -1)  # (O, taps)
+    total: Array | None = None
+    for index, tap in enumerate(taps):
+        # (N, C, *out) -> (N, O, *out): each channel feeds O/C kernels that lie side by side
+        spread = tap.repeat(w.shape[0] // tap.shape[1], axis=1)
+        share = spread * weights[:, index].reshape(-1, *(1,) * (tap.ndim - 2))
+        total = share if total is None else np.add(total, share, out=total)
+    return np.zeros(0) if total is None else total
+
+
+def _by_columns(windows: Array, w: Array, group: int) -> Array:
+    """The convolution as a matrix product: windows (N, C, *out, *k), w (O, C/group, *k)."""
+    rank = w.ndim - 2
+    out = windows.shape[2 : 2 + rank]
+    y = np.empty((windows.shape[0], w.shape[0], *out), np.result_type(windows, w))
+    # (O, C/group, *k) -> (group, O/group, C/group * taps)
+    matrix = w.reshape(group, w.shape[0] // group, -1)
+    for images, rows in _steps(windows):
+        taken = windows[images, :, rows]
+        product = matrix @ _columns(taken, group, rank)  # (n, group, O/group, outputs)
+        y[images, :, rows] = product.reshape(len(taken), w.shape[0], *taken.shape[2 : 2 + rank])
     return y
 
 
@@ -84,22 +106,22 @@ def _windows(
     return view[(slice(None), slice(None), *starts, *taps)]
 
 
-def _steps(
-    windows: Array, out: Sequence[int], kernel: Sequence[int]
-) -> Iterator[tuple[int, slice]]:
-    """(image, rows of the first output axis), cut so that the columns stay small."""
-    per_row = 8 * windows.shape[1] * math.prod(out[1:]) * math.prod(kernel)
-    height = max(1, COLUMN_BYTES // max(per_row, 1))
-    for image in range(windows.shape[0]):
-        for start in range(0, out[0], height):
-            yield image, slice(start, min(start + height, out[0]))
+def _steps(windows: Array) -> Iterator[tuple[slice, slice]]:
+    """(images, rows of the first output axis), cut so that the columns stay small."""
+    height = windows.shape[2]
+    per_row = 8 * math.prod(windows.shape[1:]) // max(height, 1)
+    rows = min(height, max(1, COLUMN_BYTES // max(per_row, 1)))
+    images = max(1, COLUMN_BYTES // max(per_row * height, 1))
+    for first in range(0, windows.shape[0], images):
+        for start in range(0, height, rows):
+            yield slice(first, first + images), slice(start, start + rows)
 
 
 def _columns(windows: Array, group: int, rank: int) -> Array:
-    """(C, *out, *k) -> (group, C/group * taps, outputs)."""
-    outs, taps = range(1, 1 + rank), range(1 + rank, 1 + 2 * rank)
-    moved = windows.transpose(0, *taps, *outs)
-    return moved.reshape(group, -1, math.prod(windows.shape[1 : 1 + rank]))
+    """(n, C, *out, *k) -> (n, group, C/group * taps, outputs)."""
+    outs, taps = range(2, 2 + rank), range(2 + rank, 2 + 2 * rank)
+    moved = windows.transpose(0, 1, *taps, *outs)
+    return moved.reshape(len(windows), group, -1, math.prod(windows.shape[2 : 2 + rank]))
 
 
 def conv_transpose(
@@ -298,6 +320,24 @@ def log_softmax(x: Array, axis: int) -> Array:
     """log(softmax(x)), without taking the logarithm of what underflowed."""
     shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
+
+
+def resize(x: Array, scales: Sequence[float], *, linear: bool) -> Array:
+    """Resize of opset 10 and Upsample: output i reads input i / scale, nearest or linearly."""
+    for axis, scale in enumerate(scales):
+        if scale == 1:
+            continue
+        size = x.shape[axis]
+        position = np.arange(math.floor(size * scale)) / scale
+        low = np.minimum(np.floor(position).astype(np.int64), size - 1)
+        if not linear:
+            x = x.take(low, axis)
+            continue
+        share = np.minimum(position, size - 1) - low
+        share = share.reshape(-1, *(1,) * (x.ndim - axis - 1))
+        high = np.minimum(low + 1, size - 1)
+        x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
+    return x
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])

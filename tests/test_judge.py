@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import onnx
@@ -185,3 +186,61 @@ def test_the_model_is_not_changed() -> None:
     before = proto.SerializeToString(deterministic=True)
     judge(proto, x=X)
     assert proto.SerializeToString(deterministic=True) == before
+
+
+def recurrent(op: str, direction: str, **options: Any) -> onnx.ModelProto:
+    """A recurrent layer of four units over three features, with a bias."""
+    directions, gates = 1 + (direction == "bidirectional"), {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    shapes = {
+        "w": (directions, 4 * gates, 3),
+        "r": (directions, 4 * gates, 4),
+        "b": (directions, 8 * gates),
+    }
+    inputs = ["x", *shapes, *options.pop("inputs", ())]
+    rng = np.random.default_rng(0)
+    node = helper.make_node(op, inputs, ["y"], hidden_size=4, direction=direction, **options)
+    arrays = {
+        name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    arrays["lengths"] = np.array([5, 3], np.int32)
+    proto = model("g (float[5,2,3] x) => (float y) { }", 14)
+    proto.graph.node.append(node)
+    proto.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
+    return proto
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_recurrent_layers(op: str, direction: str) -> None:
+    """Recurrent layers follow the runtime in every direction."""
+    proto = recurrent(op, direction)
+    x = np.random.default_rng(1).standard_normal((5, 2, 3)).astype(np.float32)
+    expected = open_session(proto, level="disable").run({"x": x})["y"]
+    np.testing.assert_allclose(judge(proto, x=x), expected, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"clip": 0.1}, {"inputs": ["lengths"]}, {"activations": ["Sigmoid", "Relu", "Tanh"]}],
+    ids=["clip", "lengths", "activations"],
+)
+def test_what_the_evaluator_reads_past_is_refused(options: dict[str, Any]) -> None:
+    """An attribute that the plain evaluator ignores would make a wrong judge."""
+    with pytest.raises(Unjudgeable, match="LSTM with"):
+        Judge(recurrent("LSTM", "forward", **options))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(("op", "opset"), [("Upsample", 7), ("Upsample", 9), ("Resize", 10)])
+def test_the_first_ways_to_resize(op: str, opset: int, mode: str) -> None:
+    """Upsample and the Resize of opset 10 follow the runtime."""
+    x = np.random.default_rng(1).standard_normal((1, 2, 3, 4)).astype(np.float32)
+    scales = [1.0, 1.0, 2.0, 3.0]
+    proto = model("g (float[1,2,3,4] x) => (float y) <float[4] s = {1, 1, 2, 3}> { }", opset)
+    if opset == 7:
+        node = helper.make_node(op, ["x"], ["y"], mode=mode, scales=scales)
+    else:
+        node = helper.make_node(op, ["x", "s"], ["y"], mode=mode)
+    proto.graph.node.append(node)
+    expected = open_session(proto, level="disable").run({"x": x})["y"]
+    np.testing.assert_allclose(judge(proto, x=x), expected, 1e-5, 1e-6)

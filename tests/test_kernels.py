@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,18 +24,20 @@ def tensor(*shape: int, seed: int = 0) -> Array:
 
 def evaluate(text: str, feeds: dict[str, Array], *, plain: bool = False, opset: int = 17) -> Array:
     """One node's result, by our evaluator or by onnx's."""
-    inputs = ", ".join(f"double[{','.join(map(str, a.shape))}] {n}" for n, a in feeds.items())
+    shapes = {name: ",".join(map(str, array.shape)) for name, array in feeds.items()}
+    inputs = ", ".join(f"double[{shape}] {name}" for name, shape in shapes.items())
     header = f'<ir_version: 8, opset_import: ["": {opset}]>'
     source = f"{header} g ({inputs}) => (double y) {{ {text} }}"
     model = parser.parse_model(source)
-    evaluator = (ReferenceEvaluator if plain else Evaluator)(model)
+    evaluator: Any = (ReferenceEvaluator if plain else Evaluator)(model)
     return np.asarray(evaluator.run(None, feeds)[0])
 
 
 def by_runtime(text: str, feeds: dict[str, Array], opset: int = 17) -> Array:
     """One node's result by ONNX Runtime in float32."""
     narrow = {name: array.astype(np.float32) for name, array in feeds.items()}
-    inputs = ", ".join(f"float[{','.join(map(str, a.shape))}] {n}" for n, a in feeds.items())
+    shapes = {name: ",".join(map(str, array.shape)) for name, array in feeds.items()}
+    inputs = ", ".join(f"float[{shape}] {name}" for name, shape in shapes.items())
     source = f'<ir_version: 8, opset_import: ["": {opset}]> g ({inputs}) => (float y) {{ {text} }}'
     return open_session(parser.parse_model(source), level="disable").run(narrow)["y"]
 
@@ -54,6 +57,14 @@ def test_conv(attributes: str, group: int) -> None:
     text = f"y = Conv<{', '.join(filter(None, (f'group={group}', attributes)))}>(x, w, b)"
     expected = by_runtime(text, feeds)
     np.testing.assert_allclose(evaluate(text, feeds), expected, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_depthwise_conv(multiplier: int) -> None:
+    """One channel to a group, with one kernel or several."""
+    feeds = {"x": tensor(2, 4, 7, 8), "w": tensor(4 * multiplier, 1, 3, 2)}
+    text = "y = Conv<group=4, strides=[2,1], pads=[1,0,1,1], dilations=[1,2]>(x, w)"
+    np.testing.assert_allclose(evaluate(text, feeds), by_runtime(text, feeds), 1e-4, 1e-4)
 
 
 @pytest.mark.parametrize("rank", [1, 3])

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from bnfold import speed
+from bnfold import pairing, speed
 from bnfold.errors import InputError
 from bnfold.report import SpeedReport
 from bnfold.runtime import Session, open_session
@@ -131,7 +131,7 @@ def test_a_known_cost_is_found() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "_time", lambda run, repeats=1: _elapsed(clock, run, repeats))
         times = speed._rounds(calls, repeats=1, budget_s=5, seed=0)
-    assert speed.pairing.paired_ratio(times["original"], times["candidate"], 0).median == 2.0
+    assert pairing.paired_ratio(times["original"], times["candidate"], 0).median == 2.0
     assert len(times["original"]) == speed.ROUNDS[0]  # narrow at once, so no more were needed
 
 
