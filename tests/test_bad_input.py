@@ -11,12 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-import bnfold
 from bnfold_cli import app
 
-needs_runtime = pytest.mark.skipif(
-    not hasattr(bnfold, "optimize"), reason="the pipeline is not there yet"
-)
 MODEL = """
 <ir_version: 8, opset_import: ["": 17]>
 net (float[batch,2,3] image) => (float[batch,2,3] y)
@@ -107,13 +103,7 @@ COMMANDS = {
     "verify candidate": ["verify", "net.onnx", "bad.onnx"],
     "bench": ["bench", "net.onnx", "bad.onnx"],
 }
-commands = pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(arguments, id=name, marks=() if name == "inspect" else needs_runtime)
-        for name, arguments in COMMANDS.items()
-    ],
-)
+commands = pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
 
 
 @commands
@@ -161,7 +151,6 @@ def unknown_rank(folder: Path) -> None:
 VERIFY = ["verify", "net.onnx", "net.onnx"]
 
 
-@needs_runtime
 def test_unknown_rank(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An input of unknown rank asks for --input, and is content with it."""
     unknown_rank(folder)
@@ -169,7 +158,6 @@ def test_unknown_rank(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run([*VERIFY, "--input", "image=1x2x3"]) == 0
 
 
-@needs_runtime
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -194,7 +182,6 @@ def test_options_that_do_not_fit(
     assert expected in refused(folder, ["optimize", "net.onnx", *arguments], capsys)
 
 
-@needs_runtime
 @pytest.mark.parametrize(
     "arrays",
     [
