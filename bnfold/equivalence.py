@@ -41,6 +41,9 @@ DEPLOYED: tuple[Level, ...] = ("disable", "all")
 SECOND_LOOK = 8
 """How often the inputs are moved by a rounding before a candidate is called wrong."""
 
+WEAK = 1e-2
+"""An output whose smallest limit is above one per cent proves little, and a note says so."""
+
 DISTRUST = 1000.0
 """How many times its own sensitivity the original may lie from the judge before the judge is
 the suspect: two evaluations of one function differ by rounding, not by a thousand roundings."""
@@ -188,6 +191,7 @@ class _Proof:
         if self.culprit is None and sum(not c.passed for c in self.comparisons) > failed_before:
             self._find_culprit(provider)
         table.judge_the_runtime(runs["all"])
+        table.note_what_proves_little()
 
     def _run(self, model: Model, provider: Provider, level: Level) -> _Runs:
         """Outputs for every sample; an error of the model is a result, one of the provider not."""
@@ -295,15 +299,32 @@ class _Table:
     def own_errors(self, name: str) -> list[Errors]:
         """What the original is off by, per sample: against the judge, else its noise."""
         if name not in self._own:
-            self._own[name] = [self._own_error(i, name) for i in range(len(self.expected))]
+            self._own[name] = self._measure_own(name)
         return self._own[name]
 
-    def _own_error(self, index: int, name: str) -> Errors:
-        truth = self.truth(index, name)
+    def _measure_own(self, name: str) -> list[Errors]:
         scale = self.smallest_scale(name)
-        if truth is not None:
-            return yardstick.errors(self.expected[index][name], truth, scale)
-        return self._noise(index, name, scale)
+        truths = [self.truth(index, name) for index in range(len(self.expected))]
+        found = [
+            self.sensitivity(index, name, values[name])
+            if truth is None
+            else yardstick.errors(values[name], truth, scale)
+            for index, (values, truth) in enumerate(zip(self.expected, truths, strict=True))
+        ]
+        usual = _median(found)
+        return [
+            own if truth is not None else own.joined(self._between_levels(index, name, usual))
+            for index, (own, truth) in enumerate(zip(found, truths, strict=True))
+        ]
+
+    def _between_levels(self, index: int, name: str, usual: Errors) -> Errors:
+        """Distance between the runtime's levels, unless its optimizer broke the model."""
+        expected, values = self.expected[index][name], self.deployed.values[index]
+        if values is None or values[name].shape != expected.shape:
+            return Errors()
+        between = yardstick.errors(values[name], expected, self.smallest_scale(name))
+        believable = 100 * (usual.larger + self.rule(name).floor)
+        return between if between.larger <= believable else Errors()
 
     def sensitivity(self, index: int, name: str, reference: Array, draws: int = 2) -> Errors:
         """How far the output moves when each input moves by a rounding."""
@@ -321,18 +342,6 @@ class _Table:
         while len(made) < draws:
             made.append(self.session.run(_perturb(feeds, self.proof.seed, len(made))))
         return made[:draws]
-
-    def _noise(self, index: int, name: str, scale: float) -> Errors:
-        """Sensitivity, and the distance between levels unless the optimizer broke the model."""
-        expected = self.expected[index][name]
-        own = self.sensitivity(index, name, expected)
-        values = self.deployed.values[index]
-        if values is None or values[name].shape != expected.shape:
-            return own
-        between = yardstick.errors(values[name], expected, scale)
-        rule = self.rule(name)
-        believable = max(100 * (own.larger + rule.eps), 100 * rule.floor)
-        return own.joined(between) if between.larger <= believable else own
 
     def disagreements(self, name: str) -> list[int]:
         """Samples where the judge lies farther away than the original's sensitivity explains."""
@@ -463,10 +472,7 @@ class _Table:
     def _allowed(self, index: int, name: str) -> Errors:
         """The original's error here, but no less than what it usually is."""
         every = self.own_errors(name)
-        usual = Errors(
-            statistics.median(e.norm for e in every), statistics.median(e.worst for e in every)
-        )
-        return every[index].joined(usual)
+        return every[index].joined(_median(every))
 
     def _compare_discrete(self, index: int, name: str, actual: Array) -> dict[str, Any]:
         """Whole numbers and booleans: equal, or no more flips than the original's own."""
@@ -535,6 +541,23 @@ class _Table:
                 + ("; the candidate avoids it" if repaired and not alike else "")
             )
 
+    def note_what_proves_little(self) -> None:
+        """Notes on outputs that could not tell a right candidate from a wrong one."""
+        for name in self.proof.outputs:
+            values = [found[name] for found in self.expected]
+            if values[0].dtype.kind not in "fV":
+                continue
+            if len(values) > 1 and all(np.array_equal(values[0], v) for v in values[1:]):
+                self.proof.note(f"output {name} is the same on every sample: it proves little")
+            if self.proof.mode == "tolerance":
+                continue
+            best = min(self.rule(name).limit(own.larger) for own in self.own_errors(name))
+            if best > WEAK:
+                self.proof.note(
+                    f"output {name} of the original is so far from exact that a difference below "
+                    f"{best:.0e} of its scale cannot be told from rounding"
+                )
+
     def outputs_broken(self) -> Iterator[str]:
         """The outputs that the deployment level gets wrong, by the candidate's own rule."""
         for name in self.proof.outputs:
@@ -547,6 +570,13 @@ class _Table:
                 if not self._verdict(index, name, values[name])["passed"]:
                     yield name
                     break
+
+
+def _median(errors: Sequence[Errors]) -> Errors:
+    """Median of each criterion."""
+    return Errors(
+        statistics.median(e.norm for e in errors), statistics.median(e.worst for e in errors)
+    )
 
 
 def _decide(found: Errors, own: Errors, rule: Rule) -> dict[str, Any]:

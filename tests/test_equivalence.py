@@ -391,6 +391,23 @@ def test_the_runtimes_own_mistake_is_told() -> None:
     assert any("the candidate avoids it" in note for note in report.notes)
 
 
+def test_an_output_that_never_changes_proves_little() -> None:
+    """A model that ignores its input passes with a note that this says little."""
+    text = "g (float[N,2] x) => (float[1,2] y) <float[1,2] k = {1, 2}> { z = Relu(x) y = Neg(k) }"
+    report = verify(parse(text), parse(text))
+    assert report
+    assert any("same on every sample" in note for note in report.notes)
+    assert not any("same on every sample" in note for note in verify(network(), network()).notes)
+
+
+def test_a_model_that_amplifies_rounding_says_so() -> None:
+    """Where the original itself is far from exact, the report says what it cannot tell."""
+    text = "g (float[8] x) => (float[8] y) <float[1] k = {1e7}> { a = Add(x, k) y = Sub(a, k) }"
+    report = verify(parse(text), parse(text), data={"x": np.linspace(0.1, 0.9, 8, dtype="f4")})
+    assert report
+    assert any("cannot be told from rounding" in note for note in report.notes)
+
+
 def test_progress_is_told() -> None:
     """A caller can show how far the proof is."""
     stages: list[str] = []
