@@ -13,15 +13,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.exceptions import TyperException
 
 from bnfold_cli import options, render
 from bnfold_cli.console import Console
+from bnfold_cli.exits import COULD_NOT, INTERRUPTED, NO, YES, describe
+from bnfold_cli.lines import line
 
 if TYPE_CHECKING:
     from bnfold.report import SpeedReport
-
-YES, NO, COULD_NOT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 app = typer.Typer(
     name="bnfold",
@@ -54,38 +53,9 @@ def run(arguments: Sequence[str]) -> int:
         console = Console(_color(arguments), as_json="--json" in flags)
         if "--traceback" in flags:
             console.trace(error)
-        message, hint, code = _describe(error)
+        message, hint, code = describe(error)
         console.error(error, message, hint)
         return code
-
-
-def _describe(error: Exception) -> tuple[str, str, int]:
-    """An error in words: what is wrong, what to do, and the exit code."""
-    if isinstance(error, TyperException):
-        return _usage(error)
-    if isinstance(error, MemoryError):
-        return "out of memory", "close other programs, or use a machine with more", COULD_NOT
-    from bnfold.errors import BnfoldError, NotEquivalent
-
-    if isinstance(error, BnfoldError):
-        message = " ".join(str(error).split())
-        return (
-            message,
-            " ".join(error.hint.split()),
-            NO if isinstance(error, NotEquivalent) else COULD_NOT,
-        )
-    kind = type(error).__name__
-    message = " ".join(f"this is a bug in bnfold: {kind}: {error}".split())
-    return message, "please report it, with what the same command prints with --traceback", BUG
-
-
-def _usage(error: TyperException) -> tuple[str, str, int]:
-    """A usage error, with the command whose help tells more."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "bnfold"
-    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    lists = "the options" if " " in command else "the commands"
-    return message[:1].lower() + message[1:], f"`{command} --help` lists {lists}", COULD_NOT
 
 
 def _color(arguments: Sequence[str]) -> options.Color:
@@ -337,7 +307,7 @@ def explain(
     if code is None:
         console.show(render.reasons((r.code, r.slug, r.help) for r in chosen))
     else:
-        console.show(render.line(text) for text in text_of(code).splitlines())
+        console.show(line(text) for text in text_of(code).splitlines())
     entries = [to_dict(reason) for reason in chosen]
     console.document(_document("explain", {"reasons": entries}))
     return YES

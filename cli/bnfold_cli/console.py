@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from bnfold_cli.render import Line, Span, Style, line, text_of
+from bnfold_cli.lines import Line, Span, Style, line, text_of
 
 if TYPE_CHECKING:
     from bnfold_cli.options import Color

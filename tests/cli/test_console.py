@@ -12,7 +12,7 @@ import pytest
 
 from bnfold_cli import console as module
 from bnfold_cli.console import Console, finite, wants_color
-from bnfold_cli.render import Span, line
+from bnfold_cli.lines import Span, line
 
 
 class Terminal(io.StringIO):

@@ -18,7 +18,8 @@ from bnfold.report import (
     Target,
 )
 from bnfold_cli import render
-from bnfold_cli.render import Line, columns, line, text_of
+from bnfold_cli.lines import Line, Span, columns, line, text_of
+from bnfold_cli.render.outcome import _sizes
 
 BN = "BatchNormalization"
 
@@ -405,11 +406,11 @@ def test_columns() -> None:
 
 def test_text_of() -> None:
     """The text of a line does not depend on its styles."""
-    assert text_of(line(render.Span("a", "good"), " b ")) == "a b"
+    assert text_of(line(Span("a", "good"), " b ")) == "a b"
 
 
 def test_sizes() -> None:
     """Sizes are in one unit, the larger one's."""
-    assert render._sizes(999, 10) == "999 → 10 bytes"
-    assert render._sizes(44_700_000, 600_000) == "44.7 → 0.6 MB"
-    assert render._sizes(5_000_000_000, 4_000_000_000) == "5.00 → 4.00 GB"
+    assert _sizes(999, 10) == "999 → 10 bytes"
+    assert _sizes(44_700_000, 600_000) == "44.7 → 0.6 MB"
+    assert _sizes(5_000_000_000, 4_000_000_000) == "5.00 → 4.00 GB"

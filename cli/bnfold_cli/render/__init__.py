@@ -1,0 +1,9 @@
+"""What does a report say in words? Pure functions from reports to lines; no terminal here."""
+
+from bnfold_cli.render.folds import inspect
+from bnfold_cli.render.outcome import optimize
+from bnfold_cli.render.proof import verify
+from bnfold_cli.render.reasons import reasons
+from bnfold_cli.render.speed import bench
+
+__all__ = ["bench", "inspect", "optimize", "reasons", "verify"]

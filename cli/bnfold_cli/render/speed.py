@@ -1,0 +1,77 @@
+"""How much faster is it, and how sure is that?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bnfold_cli.lines import Line, Span, columns, counted, line, notes
+
+if TYPE_CHECKING:
+    from bnfold.report import SpeedMeasurement, SpeedReport
+
+
+def bench(report: SpeedReport) -> list[Line]:
+    """Whether the candidate is faster, by how much, and how sure that is."""
+    lines: list[Line] = []
+    for measurement in report.measurements:
+        if lines:
+            lines.append(line())
+        lines += _measurement(measurement)
+    return [*lines, *_speed_notes(report)]
+
+
+def _measurement(m: SpeedMeasurement) -> list[Line]:
+    rounds = f"{counted(m.rounds, 'round')}, interleaved"
+    rows = [
+        ["original", f"{m.original_ms:.3g} ms, IQR {m.original_spread_ms:.2g}", rounds],
+        ["folded", f"{m.candidate_ms:.3g} ms, IQR {m.candidate_spread_ms:.2g}"],
+    ]
+    shapes = ", ".join(f"{name} {_shape(shape)}" for name, shape in m.shapes.items())
+    where = f"  {m.provider}, optimization level {m.level}, {counted(m.threads, 'thread')}"
+    return [
+        line(_pace(m), f" {_ratio(m)}"),
+        *columns(rows),
+        line(f"{where}{', input ' if shapes else ''}{shapes}"),
+    ]
+
+
+def gain(report: SpeedReport) -> list[Line]:
+    """A line for each provider and level, the deployment level first."""
+    rows: list[list[str | Span]] = [
+        [_pace(m), _ratio(m), f"{_times(m)}, {m.provider}, level {m.level}"]
+        for m in report.measurements
+    ]
+    return [*columns(rows, indent=0), *_speed_notes(report)]
+
+
+def _speed_notes(report: SpeedReport) -> list[Line]:
+    return notes([*([report.sentence] if report.sentence else []), *report.notes])
+
+
+def _pace(m: SpeedMeasurement) -> Span:
+    if not m.stable:
+        return Span("Cannot tell:", "code")
+    if not m.significant:
+        return Span("As fast:", "good")
+    return Span("Faster:", "good") if m.speedup > 1 else Span("Slower:", "bad")
+
+
+def _ratio(m: SpeedMeasurement) -> str:
+    """The speedup with its interval, and what the machine's noise is."""
+    noise = ", within noise" if m.stable and not m.significant else ""
+    control = f"original against itself {_interval(m.control, m.control_interval)}"
+    return f"{_interval(m.speedup, m.interval)}{noise} ({control})"
+
+
+def _interval(ratio: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"×{ratio:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _times(m: SpeedMeasurement) -> str:
+    return f"{m.original_ms:.3g} → {m.candidate_ms:.3g} ms"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
