@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
@@ -26,6 +26,9 @@ from bnfold.report import EquivalenceReport, OutputComparison
 from bnfold.runtime import CPU, Level, Provider, Session, environment, open_session
 from bnfold.sizes import Dims, input_specs
 from bnfold.yardstick import Errors, Rule
+
+if TYPE_CHECKING:
+    from bnfold.judge import Judge
 
 Array = NDArray[Any]
 Model = onnx.ModelProto | str | Path
@@ -114,6 +117,7 @@ class _Proof:
         self.outputs = [output.name for output in self.reference_model.graph.output]
         self.samples: tuple[Sample, ...] = ()
         self.truths: list[Values | None] = []
+        self.judge: Judge | None = None
 
     def say(self, stage: str, done: int, total: int) -> None:
         """Tell the caller how far it is."""
@@ -149,7 +153,7 @@ class _Proof:
 
         deadline = time.monotonic() + seconds
         try:
-            judge = Judge(self.reference_model)
+            self.judge = judge = Judge(self.reference_model)
             for index, sample in enumerate(self.samples):
                 self.say("judge", index, len(self.samples))
                 left = deadline - time.monotonic()
@@ -167,6 +171,16 @@ class _Proof:
             self.note(f"no float64 evaluation: {reason}; errors are held against the noise")
         if not any(truth is not None for truth in self.truths):
             self.mode = "noise"
+
+    def judge_in_float32(self, index: int) -> Values:
+        """What the judge gives when it rounds; nothing where it fails."""
+        from bnfold.judge import OutOfTime, Unjudgeable
+
+        try:
+            feeds = self.samples[index].feeds
+            return {} if self.judge is None else self.judge.run(feeds, JUDGE_SECONDS, single=True)
+        except (OutOfTime, Unjudgeable):
+            return {}
 
     # -- runs
 
@@ -344,18 +358,29 @@ class _Table:
         return made[:draws]
 
     def disagreements(self, name: str) -> list[int]:
-        """Samples where the judge lies farther away than the original's sensitivity explains."""
+        """Samples where the judge lies farther from the original than rounding explains."""
         if self.expected[0][name].dtype.kind != "f":
             return []
-        rule, found = self.rule(name), []
-        for index, own in enumerate(self.own_errors(name)):
-            truth = self.truth(index, name)
-            if truth is None or own.larger <= DISTRUST * rule.eps:
-                continue
-            moved = self.sensitivity(index, name, self.expected[index][name])
-            if own.larger > DISTRUST * (moved.larger + rule.eps):
-                found.append(index)
-        return found
+        limit = DISTRUST * self.rule(name).eps
+        suspect = [i for i, own in enumerate(self.own_errors(name)) if own.larger > limit]
+        return [i for i in suspect if self._is_unexplained(i, name)]
+
+    def _is_unexplained(self, index: int, name: str) -> bool:
+        """Whether the original's error is more than what rounding does to the function here.
+
+        Two witnesses: how far the original moves with its inputs, and how far the judge moves
+        when it rounds to float32 itself.
+        """
+        truth = self.truth(index, name)
+        if truth is None:
+            return False
+        own = self.own_errors(name)[index].larger / DISTRUST - self.rule(name).eps
+        if own <= self.sensitivity(index, name, self.expected[index][name]).larger:
+            return False
+        rounded = self.proof.judge_in_float32(index).get(name)
+        if rounded is None or rounded.shape != truth.shape:
+            return True
+        return own > yardstick.errors(rounded, truth, self.smallest_scale(name)).larger
 
     # -- what the candidate gave
 

@@ -182,7 +182,7 @@ class MaxPool(_Pool):
         strides: Sequence[int] | None = None,
         **_: Any,
     ) -> tuple[Array]:
-        if x.dtype != np.float64:
+        if x.dtype.kind != "f":
             raise TypeError(f"MaxPool of {x.dtype} has no float64 evaluation")
         geometry = self._geometry(x, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
         return (kernels.max_pool(x, kernel_shape, **geometry),)

@@ -70,11 +70,16 @@ class Judge:
         except Exception as error:  # the evaluator raises whatever it stumbles over
             raise Unjudgeable(_sentence(error)) from error
 
-    def run(self, feeds: Feeds, seconds: float | None = None) -> dict[str, Array]:
+    def run(
+        self, feeds: Feeds, seconds: float | None = None, *, single: bool = False
+    ) -> dict[str, Array]:
         """The graph outputs by name; floating-point ones in float64.
 
-        Raises OutOfTime past `seconds`, Unjudgeable where an operator fails.
+        With `single` the same evaluator rounds every value to float32: what that does to the
+        result is rounding, and nothing else. Raises OutOfTime past `seconds`, Unjudgeable where
+        an operator fails.
         """
+        precision = _precision.set(np.float32 if single else np.float64)
         token = _deadline.set(None if seconds is None else time.monotonic() + seconds)
         try:
             with _quiet():
@@ -87,6 +92,7 @@ class Judge:
             raise Unjudgeable(_sentence(error)) from error
         finally:
             _deadline.reset(token)
+            _precision.reset(precision)
         return dict(zip(self._evaluator.output_names, values, strict=True))
 
 
@@ -125,12 +131,15 @@ def _subgraphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+_precision: ContextVar[type[np.floating[Any]]] = ContextVar("precision", default=np.float64)
+
+
 def raised(value: Any) -> Any:
     """`value` in float64 where it is of a float type; sequences element by element."""
     if isinstance(value, list):
         return [raised(item) for item in value]
     if isinstance(value, np.ndarray) and value.dtype.name in _FLOAT_NAMES:
-        return value.astype(np.float64, copy=False)
+        return value.astype(_precision.get(), copy=False)
     return value
 
 
@@ -187,8 +196,9 @@ class Evaluator(ReferenceEvaluator):
         **_kwargs: Any,
     ) -> list[Any]:
         """As the parent's `run`; the subgraphs and functions of the model come through here."""
-        values: dict[str, Any] = {"": None, **self.rt_inits_}
-        values.update((name, raised(value)) for name, value in feed_inputs.items())
+        values: dict[str, Any] = {"": None}
+        given = (*self.rt_inits_.items(), *feed_inputs.items())
+        values.update((name, raised(value)) for name, value in given)
         for node, done in zip(self.rt_nodes_, self._last_reads, strict=True):
             _check_time()
             for name, value in zip(

@@ -347,8 +347,9 @@ def test_a_judge_that_is_wrong_is_not_believed(monkeypatch: pytest.MonkeyPatch) 
     """An evaluation far from the runtime on most samples is given up, not held against it."""
     run = Judge.run
 
-    def wrong(self: Judge, feeds: Any, seconds: float | None = None) -> Any:
-        return {name: 1.5 * value for name, value in run(self, feeds, seconds).items()}
+    def wrong(self: Judge, feeds: Any, seconds: float | None = None, **options: Any) -> Any:
+        values = run(self, feeds, seconds, **options)
+        return {name: 1.5 * value for name, value in values.items()}
 
     monkeypatch.setattr(Judge, "run", wrong)
     report = verify(network(), network())

@@ -38,6 +38,17 @@ def test_float32_models_are_computed_in_float64() -> None:
     assert open_session(proto, level="disable").run({"x": one})["y"][0] == 0
 
 
+def test_the_judge_can_round_as_float32_does() -> None:
+    """In single precision the same evaluator loses what float32 loses."""
+    proto = model(
+        "g (float[1] x) => (float[1] y) <float[1] big = {1e8}> { a = Add(x, big) y = Sub(a, big) }"
+    )
+    feeds = {"x": np.array([0.125], np.float32)}
+    both = Judge(proto)
+    assert both.run(feeds, single=True)["y"][0] == 0
+    assert both.run(feeds)["y"][0] == 0.125
+
+
 @pytest.mark.parametrize("to", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16])
 def test_casts_between_floats_do_not_round(to: int) -> None:
     """A Cast to a narrow type is exact here, and the value stays float64."""
