@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
-import secrets
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -19,7 +16,11 @@ from google.protobuf.message import (  # type: ignore[import-untyped]  # it ship
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from bnfold.errors import ModelError, OutputError
-from bnfold.validation import EXPORT_AGAIN, checked, count_bytes, is_external, tensors
+from bnfold.external import locate
+from bnfold.files import check_output, unwritable, whole_or_nothing
+from bnfold.validation import EXPORT_AGAIN, checked, is_external, tensors
+
+__all__ = ["check_output", "load_model", "save_model"]
 
 Message = TypeVar("Message", ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto)
 
@@ -51,7 +52,7 @@ def load_model(model: str | Path | ModelProto, *, external: bool = True) -> Mode
     loaded = checked(_parse(_read(path), name), name)
     for owner, tensor in tensors(loaded):
         if is_external(tensor):
-            reference = _locate(owner, tensor, path)
+            reference = locate(owner, tensor, path)
             if external:
                 reference.load_into(tensor)
     return loaded
@@ -175,95 +176,6 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
             raise IndexError
 
 
-# -- external data ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ExternalData:
-    """A range of a data file: where one tensor's bytes are."""
-
-    owner: str
-    path: Path
-    offset: int
-    length: int
-
-    def load_into(self, tensor: TensorProto) -> None:
-        """Read the bytes and make the tensor hold them itself."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                tensor.raw_data = file.read(self.length)
-        except OSError as error:
-            raise ModelError(
-                f"{self.path}, which holds tensor `{self.owner}`, cannot be read: "
-                f"{error.strerror}",
-                "check its permissions",
-            ) from None
-        tensor.ClearField("external_data")
-        tensor.ClearField("data_location")
-
-
-def _locate(owner: str, tensor: TensorProto, model_path: Path) -> ExternalData:
-    """Where an external tensor's data is, once everything about it was checked."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    path = _inside(owner, entries.get("location", ""), model_path)
-    needed = count_bytes(owner, tensor)
-    assert needed is not None  # external strings were refused before
-    offset = _natural(owner, "offset", entries.get("offset", "0"))
-    length = _natural(owner, "length", entries.get("length", str(needed)))
-    if length != needed:
-        raise ModelError(
-            f"tensor `{owner}` has {length} bytes in {path.name} where its dims need {needed}",
-            EXPORT_AGAIN,
-        )
-    size = path.stat().st_size
-    if offset + length > size:
-        raise ModelError(
-            f"{path} is too short: tensor `{owner}` is at bytes {offset} to {offset + length}, "
-            f"and the file has {size}",
-            "copy the data file again; it may be truncated or belong to another model",
-        )
-    return ExternalData(owner, path, offset, length)
-
-
-def _natural(owner: str, key: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 20):
-        raise ModelError(
-            f"tensor `{owner}` has external data with {key} {text[:40]!r}", EXPORT_AGAIN
-        )
-    return int(text)
-
-
-def _inside(owner: str, location: str, model_path: Path) -> Path:
-    """The data file, which must be in the model's folder.
-
-    The folder of what a link to the model points at counts too: the Hugging Face cache keeps
-    models and their data as links into one other folder.
-    """
-    folders = {model_path.parent.resolve(), model_path.resolve().parent}
-    try:
-        path = (model_path.parent / location).resolve()
-        allowed = not Path(location).is_absolute() and any(map(path.is_relative_to, folders))
-        found = path.is_file()
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: a loop of links, before 3.13
-        raise ModelError(
-            f"tensor `{owner}` keeps its data in {location[:200]!r}, which is not a usable path",
-            EXPORT_AGAIN,
-        ) from None
-    if not allowed:
-        raise ModelError(
-            f"tensor `{owner}` keeps its data in {location}, outside of the model's folder",
-            f"if you trust it, put the file into {model_path.parent} and export the model again",
-        )
-    if not found:
-        raise ModelError(
-            f"{model_path.parent / location} does not exist, and tensor `{owner}` has its data "
-            "there",
-            f"put the data file beside {model_path.name}",
-        )
-    return path
-
-
 # -- writing ------------------------------------------------------------------------------------
 
 
@@ -275,7 +187,7 @@ def save_model(model: ModelProto, path: str | Path, *, force: bool = True) -> No
     check_output(path, force=force)
     target = Path(path).resolve()  # a link stays a link; what it points at is replaced
     try:
-        with _whole_or_nothing() as writing:
+        with whole_or_nothing() as writing:
             data = _serialize(model)
             if data is None:
                 beside = target.with_name(target.name + ".data")
@@ -288,93 +200,7 @@ def save_model(model: ModelProto, path: str | Path, *, force: bool = True) -> No
             writing.open(target).write(data)
             check_output(path, force=force)
     except OSError as error:
-        raise _unwritable(Path(path), error) from None
-
-
-def check_output(path: str | Path, *, force: bool, source: str | Path | None = None) -> None:
-    """Raise OutputError unless a file could be written there; call it before long work.
-
-    `source` is a file that must not be overwritten, whatever `force` says.
-    """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder", "name a file, for example with -o")
-        if source is not None and path.exists() and path.samefile(source):
-            raise OutputError(f"{path} is the input itself", "pass --in-place, or another -o")
-        if not force and os.path.lexists(path):
-            raise OutputError(f"{path} already exists", "pass --force, or another path with -o")
-        folder = path.resolve().parent
-        if not folder.is_dir():
-            raise OutputError(
-                f"{path} cannot be written: there is no folder {folder}",
-                "create the folder, or choose another path with -o",
-            )
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(
-                f"{path} cannot be written: no permission in {folder}",
-                "choose another path with -o",
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: Path, error: Exception) -> OutputError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return OutputError(f"{path} cannot be written: {reason}", "choose another path with -o")
-
-
-class _Writing:
-    """Files that are being written under other names, in the order they will appear."""
-
-    def __init__(self) -> None:
-        self.files: list[tuple[BinaryIO, Path, Path]] = []
-
-    def open(self, target: Path) -> BinaryIO:
-        """A file that becomes `target` once everything is written."""
-        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
-        file = temporary.open("xb")
-        self.files.append((file, temporary, target))
-        return file
-
-    def commit(self) -> None:
-        for file, temporary, target in self.files:
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-            with contextlib.suppress(OSError):
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        for _, temporary, target in self.files:
-            temporary.replace(target)
-        for folder in {target.parent for _, _, target in self.files}:
-            _sync_folder(folder)
-
-    def discard(self) -> None:
-        for file, temporary, _ in self.files:
-            with contextlib.suppress(OSError):
-                file.close()
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-@contextlib.contextmanager
-def _whole_or_nothing() -> Iterator[_Writing]:
-    writing = _Writing()
-    try:
-        yield writing
-        writing.commit()
-    finally:
-        writing.discard()  # finds nothing to remove after a commit
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames last; not every system lets a folder be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        raise unwritable(Path(path), error) from None
 
 
 def _serialize(model: ModelProto) -> bytes | None:

@@ -10,29 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 import onnx
 from onnx import (
-    AttributeProto,
     FunctionProto,
     GraphProto,
     ModelProto,
     NodeProto,
     TensorProto,
-    ValueInfoProto,
 )
 
 from bnfold.errors import ModelError
 from bnfold.order import graphs, in_order, subgraphs
+from bnfold.skeleton import skeleton
 
 EXPORT_AGAIN = "export the model again, or repair it with the tool that made it"
 UPGRADE = "pip install --upgrade onnx, or export the model with an older opset"
-EXPERIMENTAL = frozenset(
-    {"ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill"}
-    | {"ImageScaler", "ParametricSoftplus", "Scale", "ScaledTanh"}
-)
-"""Operators of long ago that the checker accepts with a warning on standard error."""
 
 
 def checked(model: ModelProto, name: str = "the model") -> ModelProto:
@@ -275,7 +268,7 @@ def _count_values(owner: str, tensor: TensorProto, needed_bytes: int | None) -> 
 
 def _check_schemas(model: ModelProto) -> None:
     try:
-        onnx.checker.check_model(_skeleton(model))
+        onnx.checker.check_model(skeleton(model))
     except Exception as error:  # it raises types of four libraries; all say that the model is bad
         raise ModelError(_first_sentence(str(error)), EXPORT_AGAIN) from None
 
@@ -284,76 +277,3 @@ def _first_sentence(text: str) -> str:
     """The checker's message on one line, without the context that it appends."""
     lines = [line.strip() for line in text.split("\n\n==> Context")[0].splitlines()]
     return " ".join(line for line in lines if line)[:400] or "the checker refuses it"
-
-
-def _skeleton(model: ModelProto) -> ModelProto:
-    """The model with every tensor empty, so that the checker copies no weights.
-
-    It claims IR version 4 at least: files of older versions list initializers that are no graph
-    inputs, or import opsets before that was foreseen, and runtimes accept them.
-    """
-    bare = ModelProto(ir_version=max(model.ir_version, 4))
-    bare.opset_import.extend(model.opset_import)
-    if not model.opset_import:
-        bare.opset_import.add(version=1)
-    bare.opset_import.add(domain="experimental", version=1)
-    bare.metadata_props.extend(model.metadata_props)
-    bare.graph.CopyFrom(_bare_graph(model.graph))
-    bare.functions.extend(map(_bare_function, model.functions))
-    return bare
-
-
-def _bare_graph(graph: GraphProto) -> GraphProto:
-    return GraphProto(
-        name=graph.name or "graph",  # the checker wants one, runtimes do not
-        input=map(_bare_value, graph.input),
-        output=map(_bare_value, graph.output),
-        initializer=map(_bare_tensor, graph.initializer),
-        sparse_initializer=graph.sparse_initializer,
-        node=map(_bare_node, graph.node),
-    )
-
-
-def _bare_value(value: ValueInfoProto) -> ValueInfoProto:
-    """A value of some type: the checker wants one with a shape, runtimes infer what is missing."""
-    some = onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, [])
-    return ValueInfoProto(name=value.name, type=some)
-
-
-def _bare_function(function: FunctionProto) -> FunctionProto:
-    bare = FunctionProto()
-    bare.CopyFrom(function)
-    del bare.node[:]
-    bare.node.extend(map(_bare_node, function.node))
-    return bare
-
-
-def _bare_node(node: NodeProto) -> NodeProto:
-    experimental = not node.domain and node.op_type in EXPERIMENTAL
-    return NodeProto(
-        name=node.name,
-        op_type=node.op_type,
-        domain="experimental" if experimental else node.domain,
-        input=node.input,
-        output=node.output,
-        attribute=map(_bare_attribute, node.attribute),
-    )
-
-
-def _bare_attribute(attribute: AttributeProto) -> AttributeProto:
-    heavy: dict[str, Any] = {}
-    if attribute.HasField("t"):
-        heavy["t"] = _bare_tensor(attribute.t)
-    if attribute.HasField("g"):
-        heavy["g"] = _bare_graph(attribute.g)
-    if attribute.tensors:
-        heavy["tensors"] = map(_bare_tensor, attribute.tensors)
-    if attribute.graphs:
-        heavy["graphs"] = map(_bare_graph, attribute.graphs)
-    if not heavy:
-        return attribute
-    return AttributeProto(name=attribute.name, type=attribute.type, **heavy)
-
-
-def _bare_tensor(tensor: TensorProto) -> TensorProto:
-    return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0])

@@ -107,23 +107,23 @@ commands = pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMAN
 
 
 @commands
-@pytest.mark.parametrize("case", BYTES)
+@pytest.mark.parametrize("fault", BYTES)
 def test_bytes_that_are_no_model(
-    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str], case: str
+    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str], fault: str
 ) -> None:
     """Empty, text and truncated files are named as such by every command."""
-    data, expected = BYTES[case]
+    data, expected = BYTES[fault]
     (folder / "bad.onnx").write_bytes(data)
     assert expected in refused(folder, command, capsys)
 
 
 @commands
-@pytest.mark.parametrize("case", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_broken_model(
-    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str], case: str
+    folder: Path, capsys: pytest.CaptureFixture[str], command: list[str], fault: str
 ) -> None:
     """Models that are broken, too new, or without their data are refused by every command."""
-    change, expected = FAULTS[case]
+    change, expected = FAULTS[fault]
     model = net()
     change(model)
     (folder.parent / "secret.bin").write_bytes(bytes(16))

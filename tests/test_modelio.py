@@ -136,10 +136,10 @@ FILES: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", FILES)
-def test_no_model(path: Path, case: str) -> None:
+@pytest.mark.parametrize("fault", FILES)
+def test_no_model(path: Path, fault: str) -> None:
     """A file that is something else is called what it is."""
-    data, expected = FILES[case]
+    data, expected = FILES[fault]
     path.write_bytes(data)
     assert expected in refusal(path)
 
@@ -240,24 +240,24 @@ BROKEN: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_model(case: str) -> None:
+@pytest.mark.parametrize("fault", BROKEN)
+def test_broken_model(fault: str) -> None:
     """Each fault is named with the user's own tensor, in one line, and with a hint."""
-    change, expected = BROKEN[case]
+    change, expected = BROKEN[fault]
     model = small()
     change(model)
     assert expected in refusal(model)
 
 
-@pytest.mark.parametrize("case", [c for c in BROKEN if "deep" not in c])
-def test_broken_file(path: Path, case: str) -> None:
+@pytest.mark.parametrize("fault", [c for c in BROKEN if "deep" not in c])
+def test_broken_file(path: Path, fault: str) -> None:
     """The same faults in a file are told with the file's name."""
     model = small()
-    BROKEN[case][0](model)
+    BROKEN[fault][0](model)
     path.write_bytes(model.SerializeToString())
     message = refusal(path)
     assert message.startswith(f"{path} ")
-    assert BROKEN[case][1] in message
+    assert BROKEN[fault][1] in message
 
 
 def test_deep_file(path: Path) -> None:
@@ -406,10 +406,10 @@ REFERENCES: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFERENCES)
-def test_bad_reference(path: Path, case: str) -> None:
+@pytest.mark.parametrize("fault", REFERENCES)
+def test_bad_reference(path: Path, fault: str) -> None:
     """Data outside of the folder or past the end of its file is refused before it is read."""
-    entries, expected = REFERENCES[case]
+    entries, expected = REFERENCES[fault]
     folder = path.parent / "models"
     folder.mkdir()
     (path.parent / "secret.bin").write_bytes(WEIGHT.tobytes())

@@ -1,0 +1,103 @@
+"""How is a file written whole or not at all, and can it be written where it was asked for?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from bnfold.errors import OutputError
+
+
+def check_output(path: str | Path, *, force: bool, source: str | Path | None = None) -> None:
+    """Raise OutputError unless a file could be written there; call it before long work.
+
+    `source` is a file that must not be overwritten, whatever `force` says.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder", "name a file, for example with -o")
+        if source is not None and path.exists() and path.samefile(source):
+            raise OutputError(f"{path} is the input itself", "pass --in-place, or another -o")
+        if not force and os.path.lexists(path):
+            raise OutputError(f"{path} already exists", "pass --force, or another path with -o")
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise OutputError(
+                f"{path} cannot be written: there is no folder {folder}",
+                "create the folder, or choose another path with -o",
+            )
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(
+                f"{path} cannot be written: no permission in {folder}",
+                "choose another path with -o",
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: Exception) -> OutputError:
+    """The error for a file that the system does not let be written."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return OutputError(f"{path} cannot be written: {reason}", "choose another path with -o")
+
+
+class Writing:
+    """Files that are being written under other names, in the order they will appear."""
+
+    def __init__(self) -> None:
+        self.files: list[tuple[BinaryIO, Path, Path]] = []
+
+    def open(self, target: Path) -> BinaryIO:
+        """A file that becomes `target` once everything is written."""
+        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+        file = temporary.open("xb")
+        self.files.append((file, temporary, target))
+        return file
+
+    def commit(self) -> None:
+        """Make every file last under its own name, in the order they were opened."""
+        for file, temporary, target in self.files:
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            with contextlib.suppress(OSError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        for _, temporary, target in self.files:
+            temporary.replace(target)
+        for folder in {target.parent for _, _, target in self.files}:
+            _sync_folder(folder)
+
+    def discard(self) -> None:
+        """Remove what is left of temporary files."""
+        for file, temporary, _ in self.files:
+            with contextlib.suppress(OSError):
+                file.close()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def whole_or_nothing() -> Iterator[Writing]:
+    """Files that appear together once the block is done, or not at all."""
+    writing = Writing()
+    try:
+        yield writing
+        writing.commit()
+    finally:
+        writing.discard()  # finds nothing to remove after a commit
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renames last; not every system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
