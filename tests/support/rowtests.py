@@ -1,0 +1,333 @@
+"""What must hold of every row of every table of rules. A table is a class with `CASES`.
+
+    class TestPooling(RowTests):
+        CASES = {"MaxPool/backward": "h = Conv(X[N,C,H,W], w[O,C,3,3]); ..."}
+        REFUSALS = {"a zero that is averaged in": (Reason.PADDED_SHIFT, "...")}
+
+A case is named by what it shows: `Operator/backward`, `/forward` or `/source`, and a variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+from rows import Built, Row, build, parse_row
+
+import bnfold
+from bnfold.affine import Affine
+from bnfold.constants import Constant
+from bnfold.judge import Judge, Unjudgeable
+from bnfold.reasons import Reason
+from bnfold.rules.registry import BACKWARD, FORWARD, MICROSOFT, SOURCES, Source, Step
+
+TABLES: dict[str, dict[Any, Any]] = {"backward": BACKWARD, "forward": FORWARD, "source": SOURCES}
+FAULT = {"float": 1.01, "double": 1.01, "float16": 1.5, "bfloat16": 3.0}
+"""A rule that is one percent wrong must be seen; where weights are rounded coarsely, more."""
+
+ROUNDING = {"float": 2.0**-24, "double": 2.0**-53, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+UNITS = {"float": 40, "double": 40, "float16": 8, "bfloat16": 8}
+"""Units of rounding, of the largest element, that a fold may differ by: its weights are rounded."""
+
+DISABLED = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+EVERYTHING = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+# ----------------------------------------------------------------------- running
+
+
+def run(model: onnx.ModelProto, feeds: Mapping[str, Any], level: Any) -> dict[str, Any]:
+    """The outputs by ONNX Runtime on the CPU."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level, options.log_severity_level = level, 4
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+
+def exposed(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """The model with these tensors as its outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    return copy
+
+
+def tensors(model: onnx.ModelProto) -> list[str]:
+    """All that the graph makes."""
+    return [name for node in model.graph.node for name in node.output if name]
+
+
+def constants(model: onnx.ModelProto) -> dict[str, Any]:
+    """The initializers."""
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def data_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that are no initializers."""
+    stored = {t.name for t in model.graph.initializer}
+    return [info for info in model.graph.input if info.name not in stored]
+
+
+# --------------------------------------------------------------------- comparing
+
+
+def distance(actual: Any, expected: Any) -> float:
+    """The largest difference, relative to the largest element; infinite for other shapes."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    if actual.shape != expected.shape:
+        return np.inf
+    if expected.dtype.kind in "biu":
+        return 0.0 if np.array_equal(actual, expected) else np.inf
+    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
+    if not np.array_equal(np.isfinite(actual), np.isfinite(expected)):
+        return np.inf
+    finite = np.isfinite(expected)
+    if not finite.any():
+        return 0.0
+    scale = np.abs(expected[finite]).max()
+    return float(np.abs(actual[finite] - expected[finite]).max() / (scale or 1.0))
+
+
+def truth(built: Built) -> dict[str, Any] | None:
+    """All tensors of the original in float64; None where an operator has no such evaluation."""
+    model = exposed(built.model, tensors(built.model))
+    try:
+        return Judge(model).run(built.feeds)
+    except Unjudgeable:
+        assert any(node.domain for node in built.model.graph.node), "the judge should know this"
+        return None
+
+
+def faults(built: Built, folded: onnx.ModelProto, exact: dict[str, Any] | None) -> list[str]:
+    """Where the folded model is another function than the original, in words."""
+    limit = UNITS[built.row.type] * ROUNDING[built.row.type]
+    found: list[str] = []
+    if exact is not None:
+        common = [name for name in tensors(folded) if name in exact]
+        got = Judge(exposed(folded, common)).run(built.feeds)
+        found += [
+            f"{name}: {error:.2g} in float64"
+            for name in common
+            if (error := distance(got[name], exact[name])) > limit
+        ]
+    if built.row.judge:
+        return found
+    original = run(built.model, built.feeds, DISABLED)
+    for level in (DISABLED, EVERYTHING):
+        got = run(folded, built.feeds, level)
+        for name, expected in original.items():
+            reference = exact[name] if exact is not None else expected
+            allowed = 8 * distance(expected, reference) + 4 * limit
+            error = distance(got[name], reference)
+            if error > allowed:
+                found.append(f"{name}: {error:.2g} > {allowed:.2g} on ONNX Runtime, {level}")
+    return found
+
+
+# ------------------------------------------------------------------------- tables
+
+
+def key_of(name: str) -> tuple[str, tuple[str, str]]:
+    """`com.microsoft.Op/backward/variant` -> (direction, (domain, Op))."""
+    operator, direction, *_ = name.split("/")
+    if operator.startswith(f"{MICROSOFT}."):
+        return direction, (MICROSOFT, operator.removeprefix(f"{MICROSOFT}."))
+    return direction, ("", operator)
+
+
+def all_folded(result: bnfold.FoldResult, row: Row) -> list[str]:
+    """The sites that should have been folded and were not."""
+    return [
+        f"{site.tensor} ({site.op_type}) was kept: {site.code} {site.detail}"
+        for site in result.sites
+        if site.verdict != "folded" and site.tensor not in row.kept
+    ]
+
+
+class RowTests:
+    """The generic tests; pytest collects the subclasses."""
+
+    CASES: ClassVar[dict[str, str]] = {}
+    REFUSALS: ClassVar[dict[str, tuple[Reason, str]]] = {}
+
+    def test_folds_to_the_same_function(self, case: str, regime: str) -> None:
+        """The affine is gone, and every tensor that has kept its name has kept its value."""
+        built = build(parse_row(case, self.CASES[case]), regime)
+        onnx.checker.check_model(built.model, full_check=True)
+        result = bnfold.fold(built.model)
+        assert not all_folded(result, built.row)
+        assert result.sites
+        onnx.checker.check_model(result.model, full_check=True)
+        assert not faults(built, result.model, truth(built))
+
+    def test_changes_nothing_else(self, case: str, regime: str) -> None:
+        """The argument, inputs and outputs stay; again folds nothing; twice gives the same bytes."""
+        built = build(parse_row(case, self.CASES[case]), regime)
+        before = built.model.SerializeToString(deterministic=True)
+        folded = bnfold.fold(built.model).model
+        assert built.model.SerializeToString(deterministic=True) == before
+        assert data_inputs(folded) == data_inputs(built.model)
+        assert folded.graph.output == built.model.graph.output
+        old, new = constants(built.model), constants(folded)
+        assert [name for name in new if name in old and not same_bits(old[name], new[name])] == []
+        after = folded.SerializeToString(deterministic=True)
+        assert bnfold.fold(built.model).model.SerializeToString(deterministic=True) == after
+        assert bnfold.fold(folded).model.SerializeToString(deterministic=True) == after
+
+    def test_has_teeth(self, case: str) -> None:
+        """Whatever the rule says, one percent off in any one place is seen."""
+        row = parse_row(case, self.CASES[case])
+        built = build(row, "different")
+        exact = truth(built)
+        places = recorded_places(case, built)
+        assert places, f"the rule of {case} is not used"
+        if row.teeth:
+            return
+        for place in sorted(places):
+            with faulty(case, place, FAULT[row.type]):
+                result = bnfold.fold(built.model)
+            assert all_folded(result, row) or faults(built, result.model, exact), place
+
+    def test_refuses(self, refusal: str, regime: str) -> None:
+        """Nothing is folded, for the reason given, and the file stays as it is."""
+        reason, text = self.REFUSALS[refusal]
+        built = build(parse_row(refusal, text), regime)
+        refused(built, reason)
+
+
+def refused(built: Built, *reasons: Reason, **options: Any) -> bnfold.FoldResult:
+    """Require that the row's sites stay, for these reasons, and that no node changes."""
+    result = bnfold.fold(built.model, **options)
+    kept = [site for site in result.sites if site.verdict == "kept"]
+    assert kept
+    assert len(kept) == len(result.sites), [s.tensor for s in result.sites if s not in kept]
+    assert {site.code for site in kept} <= {reason.code for reason in reasons}, [
+        (site.tensor, site.code, site.detail) for site in kept
+    ]
+    assert all(site.detail for site in kept)
+    assert result.model.graph.node == built.model.graph.node
+    assert result.model.graph.initializer == built.model.graph.initializer
+    return result
+
+
+def same_bits(left: Any, right: Any) -> bool:
+    """Type, shape and every bit."""
+    return (
+        left.dtype == right.dtype
+        and left.shape == right.shape
+        and left.tobytes() == right.tobytes()
+    )
+
+
+# -------------------------------------------------------------------------- teeth
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """One thing that a rule says: a field of its Step, an index in it, a part of the affine."""
+
+    field: str
+    index: str = ""
+    part: str = ""
+
+
+def places_of(answer: Step | Source) -> Iterator[Place]:
+    """Every number that a rule says and that matters."""
+    if isinstance(answer, Source):
+        yield from (Place("affine", part=part) for part in parts_of(answer.affine))
+        return
+    for name in ("inputs", "outputs"):
+        for index, affine in getattr(answer, name).items():
+            yield from (Place(name, str(index), part) for part in parts_of(affine))
+    for index, constant in answer.constants.items():
+        if np.isfinite(constant.exact()).all() and constant.exact().any():
+            yield Place("constants", str(index))
+    for name, value in answer.attributes.items():
+        if isinstance(value, float) and value:
+            yield Place("attributes", name)
+    if answer.bias is not None and answer.bias.exact().any():
+        yield Place("bias")
+    if answer.op_type in ("Max", "Min", "ReduceMax", "ReduceMin"):
+        yield Place("op_type")
+
+
+def parts_of(affine: Affine) -> Iterator[str]:
+    """The arrays of an affine that do something."""
+    if not affine.is_identity:
+        yield from (part for part in ("scale", "shift") if getattr(affine, part).any())
+
+
+def spoiled(answer: Step | Source, place: Place, factor: float) -> Step | Source:
+    """The answer with a fault at one place, if it has that place."""
+    if place not in set(places_of(answer)):
+        return answer
+    if isinstance(answer, Source):
+        return replace(answer, affine=wrong(answer.affine, place.part, factor))
+    if place.field == "op_type":
+        return replace(answer, op_type=None)
+    if place.field == "bias":
+        return replace(answer, bias=wrong(answer.bias, "", factor))
+    entries = {
+        key: wrong(value, place.part, factor) if str(key) == place.index else value
+        for key, value in getattr(answer, place.field).items()
+    }
+    return replace(answer, **{place.field: entries})
+
+
+def wrong(thing: Any, part: str, factor: float) -> Any:
+    """A number, a constant or one part of an affine, larger than it should be."""
+    if isinstance(thing, float):
+        return thing * factor
+    if isinstance(thing, Constant):
+        return thing.derived(lambda array: array * factor)
+    return replace(thing, **{part: getattr(thing, part) * factor})
+
+
+@contextmanager
+def rule_wrapped(case: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """The rule that a row is about, with all that it says passed through a function."""
+    direction, key = key_of(case)
+    table = TABLES[direction]
+    rule = table[key]
+
+    @wraps(rule)
+    def changed(*arguments: Any) -> Any:
+        answer = rule(*arguments)
+        if answer is None or isinstance(answer, (Step, Source)):
+            return None if answer is None else change(answer)
+        return [change(step) for step in answer]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(table, key, changed)
+        yield
+
+
+def recorded_places(case: str, built: Built) -> set[Place]:
+    """All that the rule says of anything while the row is folded."""
+    seen: set[Place] = set()
+
+    def record(answer: Any) -> Any:
+        seen.update(places_of(answer))
+        return answer
+
+    with rule_wrapped(case, record):
+        bnfold.fold(built.model)
+    return seen
+
+
+def faulty(case: str, place: Place, factor: float) -> Any:
+    """The row's rule with a fault at one place."""
+    return rule_wrapped(case, lambda answer: spoiled(answer, place, factor))
