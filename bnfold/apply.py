@@ -15,9 +15,10 @@ def store(plan: Plan) -> None:
             draft.bias.stored()
 
 
-def commit(graph: Graph, plan: Plan) -> dict[Node, None]:
-    """Carry out a plan whose constants are stored; the nodes that now look different.
+def commit(graph: Graph, plan: Plan) -> tuple[dict[Node, None], list[Value]]:
+    """Carry out a plan whose constants are stored.
 
+    Returns the nodes that now look different, and the values where an affine was taken out.
     A value that holds something else gets a fresh name, so the same name is the same value in
     the model before and after.
     """
@@ -26,14 +27,14 @@ def commit(graph: Graph, plan: Plan) -> dict[Node, None]:
         if draft.bypass is None:
             rewrite(graph, draft)
     moved = dict(plan.moved)
-    for draft in sorted(plan.bypassed, key=lambda d: d.node.position):
-        bypass(graph, draft, moved)
+    bypassed = sorted(plan.bypassed, key=lambda d: d.node.position)
+    seams = [bypass(graph, draft, moved) for draft in bypassed]
     for value in moved:
         graph.rename(value, graph.fresh_name(f"{value.name}_folded"))
     for draft in plan.drafts.values():
         if draft.bias is not None:
             touched[add_bias(graph, draft)] = None
-    return touched
+    return touched, seams
 
 
 def neighbours(plan: Plan) -> dict[Node, None]:
@@ -64,8 +65,8 @@ def rewrite(graph: Graph, draft: Draft) -> None:
         node.is_dirty = True
 
 
-def bypass(graph: Graph, draft: Draft, moved: dict[Value, None]) -> None:
-    """Take an affine node out: what it read and what it made become one value."""
+def bypass(graph: Graph, draft: Draft, moved: dict[Value, None]) -> Value:
+    """Take an affine node out: what it read and what it made become one value, returned."""
     assert draft.bypass is not None
     node = draft.node
     data, result = node.inputs[draft.bypass.data], node.outputs[0]
@@ -79,6 +80,7 @@ def bypass(graph: Graph, draft: Draft, moved: dict[Value, None]) -> None:
     if keeps_name:
         moved.pop(data, None)
         graph.rename(data, name)
+    return data
 
 
 def add_bias(graph: Graph, draft: Draft) -> Node:

@@ -13,12 +13,14 @@ import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold.apply import commit, store
 from bnfold.dimensions import extend_shapes
 from bnfold.evaluate import mark_constants
-from bnfold.graph import Graph, Node
+from bnfold.graph import Graph, Node, Value
+from bnfold.idioms import kernel_of
 from bnfold.modelio import load_model
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import Reason, Refusal
 from bnfold.report import Direction, FoldReport, FoldResult, FoldSite, Target
 from bnfold.rules.registry import SOURCES, Source
+from bnfold.seams import close
 from bnfold.search import Search, read_source
 from bnfold.shapes import infer_shapes
 
@@ -88,6 +90,9 @@ class Folding:
         self.order: dict[str, int] = {}
         self.watchers: dict[Node, dict[Node, None]] = {}
         self.flushed = 0
+        self.seams: dict[Value, None] = {}
+        """Values where an affine was taken out."""
+        self.removed_movement = 0
 
     def run(self) -> None:
         """Fold until nothing changes: a source that was kept is tried again when what its walk
@@ -108,6 +113,7 @@ class Folding:
                 if other not in waiting:
                     waiting[other] = None
                     queue.append(other)
+        self.removed_movement = close(self.graph, self.seams)
 
     def attempt(self, node: Node) -> Iterable[Node]:
         """Fold one source if that can be done; the sources worth another look."""
@@ -139,6 +145,8 @@ class Folding:
         source = read_source(node)
         if source is not None and node.name in self.keep:
             raise Refusal(Reason.KEPT_BY_REQUEST, "you asked to keep it")
+        if source is not None and node.op_type != NORMALIZATION and (kernel := kernel_of(node)):
+            raise Refusal(Reason.NO_GAIN, f"runtimes compute it as a part of {kernel}")
         return source
 
     def commit(self, node: Node, plan: Plan, direction: Direction) -> Iterable[Node]:
@@ -147,7 +155,8 @@ class Folding:
         targets = [d for d in plan.drafts.values() if d.absorbs]
         crossed = [d for d in plan.drafts.values() if not d.absorbs and d.bypass is None]
         self.flushed += sum(c.flushed for d in plan.drafts.values() for c in d.constants.values())
-        touched = commit(self.graph, plan)
+        touched, seams = commit(self.graph, plan)
+        self.seams.update(dict.fromkeys(seams))
         self.sites[name] = FoldSite(
             tensor=name,
             op_type=op_type,
@@ -185,6 +194,7 @@ class Folding:
             opset=self.graph.opsets.get("", 0),
             frozen_inputs=self.frozen,
             flushed=self.flushed,
+            removed_movement=self.removed_movement,
             model=model,
         )
 

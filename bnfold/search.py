@@ -18,10 +18,10 @@ from bnfold.reasons import Reason, Refusal
 from bnfold.report import Direction
 from bnfold.rules.registry import BACKWARD, FORWARD, SOURCES, Source, Step, Steps
 
-DEPTH = 256
+DEPTH = 64
 """Operators that one walk may rewrite."""
 
-BUDGET = 2000
+BUDGET = 250
 """Rules that one source may ask, over all alternatives."""
 
 LOST = 2.0**4
