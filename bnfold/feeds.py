@@ -55,29 +55,39 @@ def make_samples(
     dims: Dims | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
+    prefer: int | None = None,
 ) -> Samples:
     """The user's data where given, else `samples` generated sets of inputs.
 
-    `run` tries sizes; those that the model refuses are skipped with a note. Raises InputError
-    when the data does not fit or no size runs.
+    `run` tries sizes, `prefer` first; those that the model refuses are skipped with a note.
+    Raises InputError when the data does not fit or no size runs.
     """
     if data is not None:
         return Samples(tuple(load_data(model, data)))
     if samples < 1:
         raise InputError(f"{samples} samples prove nothing", "ask for at least one")
-    return generate(model, run, dims=dims, samples=samples, seed=seed)
+    return generate(model, run, dims=dims, samples=samples, seed=seed, prefer=prefer)
 
 
 # --- generated -----------------------------------------------------------------------------
 
 
 def generate(
-    model: onnx.ModelProto, run: Runs, *, dims: Dims | None, samples: int, seed: int
+    model: onnx.ModelProto,
+    run: Runs,
+    *,
+    dims: Dims | None,
+    samples: int,
+    seed: int,
+    prefer: int | None = None,
 ) -> Samples:
     """Samples of several distributions at several sizes, the same for the same seed."""
     specs = input_specs(model, dims)
     maker = _Maker(model, specs, seed)
-    found, notes = find_sizes(model, specs, lambda sizes: _refusal(run, maker("normal", sizes)))
+    count = min(samples, 4)
+    found, notes = find_sizes(
+        model, specs, lambda sizes: _refusal(run, maker("normal", sizes)), count, prefer
+    )
     # Every size sees normal data first; then the other distributions take the sizes in turn.
     plan = [("normal", sizes) for sizes in found]
     others = [name for name in DISTRIBUTIONS if name != "normal"]

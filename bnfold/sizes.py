@@ -163,14 +163,17 @@ def find_sizes(
     specs: Sequence[InputSpec],
     refused: Callable[[Sizes], BnfoldError | None],
     count: int = 4,
+    prefer: int | None = None,
 ) -> tuple[list[dict[str, int]], list[str]]:
     """Up to `count` assignments of sizes that the model runs with, and notes on those it refused.
 
-    `refused` runs the model at the given sizes and gives its error. Raises InputError when no
-    combination within the bound runs; with no open dimension, the error of the only one.
+    `prefer` is tried before the common sizes. `refused` runs the model at the given sizes and
+    gives its error. Raises InputError when no combination within the bound runs; with no open
+    dimension, the error of the only one.
     """
     symbols = list(dict.fromkeys(d for spec in specs for d in spec.shape if isinstance(d, str)))
-    tried = itertools.islice(_candidates(model, specs, symbols), TRIES)
+    common = COMMON if prefer is None else (prefer, *COMMON)
+    tried = itertools.islice(_candidates(model, specs, symbols, common), TRIES)
     base = next((sizes for sizes in tried if refused(sizes) is None), None)
     if base is None:
         only = None if symbols else refused({})
@@ -197,14 +200,17 @@ def describe(sizes: Sizes) -> str:
 
 
 def _candidates(
-    model: onnx.ModelProto, specs: Sequence[InputSpec], symbols: Sequence[str]
+    model: onnx.ModelProto,
+    specs: Sequence[InputSpec],
+    symbols: Sequence[str],
+    common: Sequence[int],
 ) -> Iterator[dict[str, int]]:
     """Assignments, the likeliest first: one size for all, then combinations."""
     hints = channel_hints(model, specs)
     batch = {str(spec.shape[0]) for spec in specs if spec.shape}
     free = [s for s in symbols if s not in hints and s not in batch]
     fixed = {s: hints.get(s, 1) for s in symbols if s not in free}
-    for size in dict.fromkeys(COMMON) if free else (1,):
+    for size in dict.fromkeys(common) if free else (1,):
         yield {s: fixed.get(s, size) for s in symbols}
     for size in COMMON[:8]:  # a "batch" that is none: a time axis, say
         yield {s: hints.get(s, size) for s in symbols}

@@ -47,6 +47,8 @@ ROUNDS = (15, 2000)
 """Fewest and most rounds; below fifteen a bootstrap interval means little."""
 SAMPLE_S = 2e-3
 """A timing sample lasts at least so long: shorter ones would measure the clock and the call."""
+USUAL = 224
+"""An open dimension is timed at the size of an ordinary image where the model runs at it."""
 QUIET = {"session.force_spinning_stop": "1"}
 """Idle threads of one session would otherwise spin on through the next one's turn."""
 STREAMS = ("original", "again", "candidate")
@@ -74,7 +76,9 @@ def bench(
         raise InputError(f"a budget of {budget_s:g} s measures nothing", "give some seconds")
     models = load_model(original), load_model(candidate)
     session = open_session(original, level="disable", threads=threads)
-    made = make_samples(models[0], session.run, data=data, dims=dims, samples=1, seed=seed)
+    made = make_samples(
+        models[0], session.run, data=data, dims=dims, samples=1, seed=seed, prefer=USUAL
+    )
     del session
     feeds = made.items[0].feeds
     plan = [(provider, level) for provider in providers or (CPU,) for level in levels]
@@ -84,16 +88,12 @@ def bench(
             progress("bench", done, len(plan))
         setting = Setting(provider, level, threads, budget_s / len(plan), seed)
         measurements.append(measure(original, candidate, feeds, setting))
-    sizes = [
-        _model_size(given, loaded)
-        for given, loaded in zip((original, candidate), models, strict=True)
-    ]
     return SpeedReport(
         measurements=tuple(measurements),
         seed=seed,
         sentence=own_folding(original, models[0]),
-        original_bytes=sizes[0],
-        candidate_bytes=sizes[1],
+        original_bytes=models[0].ByteSize(),
+        candidate_bytes=models[1].ByteSize(),
         original_nodes=len(models[0].graph.node),
         candidate_nodes=len(models[1].graph.node),
         notes=tuple(_notes(measurements)),
@@ -271,12 +271,6 @@ def _notes(measurements: Sequence[SpeedMeasurement]) -> list[str]:
         for m in measurements
         if not m.stable
     ]
-
-
-def _model_size(given: Model, loaded: onnx.ModelProto) -> int:
-    """Bytes with the weights, wherever they are kept."""
-    del given
-    return int(loaded.ByteSize())
 
 
 # --- attribution ---------------------------------------------------------------------------

@@ -197,6 +197,48 @@ def test_flips_that_rounding_makes_too_are_allowed() -> None:
     assert not verify(model, changed(model, "k", lambda _: np.array([1.2, 1, 1])), data=far)
 
 
+def test_one_flip_in_a_large_map_is_no_fault() -> None:
+    """A pixel of a class map may fall the other way; one in a hundred may not."""
+    text = "g (float[1,400,400] x) => (bool[1,400,400] y) {{ a = Add(x, k) y = Greater(a, x) }}"
+    original = with_weights(parse(text.format()), k=(1, 400, 400))
+    x = {"x": np.zeros((1, 400, 400), np.float32)}
+    assert verify(original, changed(original, "k", lambda a: _flipped(a, 1)), data=x)
+    assert not verify(original, changed(original, "k", lambda a: _flipped(a, 1600)), data=x)
+
+
+def _flipped(array: Any, count: int) -> Any:
+    copy = array.copy()
+    copy.reshape(-1)[:count] *= -1
+    return copy
+
+
+def test_infinities_equal_themselves() -> None:
+    """A model that gives infinity equals itself, by every rule and without a warning."""
+    model = parse("g (float[2] x) => (float[2] y) { y = Log(x) }")
+    data = {"x": np.array([0, 2], np.float32)}
+    assert verify(model, model, data=data)
+    assert verify(model, model, data=data, rtol=1e-5)
+
+
+def test_sequences_are_compared() -> None:
+    """An output that is a sequence is compared element by element."""
+    text = """g (float[N,2] x) => (seq(float[N,2]) y) {{
+        a = Neg(x) b = {}(x) y = SequenceConstruct(a, b) }}"""
+    original = parse(text.format("Relu"))
+    assert verify(original, original)
+    assert not verify(original, parse(text.format("Abs")))
+
+
+def test_strings_are_compared() -> None:
+    """An output of strings is equal or not."""
+    text = "g (int64[N] x) => (string[N] y) {{ {} y = Cast<to=8>(a) }}"
+    original = parse(text.format("a = Identity(x)"))
+    assert verify(original, original)
+    report = verify(original, parse(text.format("a = Neg(x)")))
+    assert not report
+    assert report.outputs[0].mismatched > 0
+
+
 def test_tolerance_replaces_the_rule() -> None:
     """With atol and rtol the plain elementwise rule decides, and no judge is asked."""
     fault = changed(network(), "w1", one_percent)

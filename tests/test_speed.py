@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+from onnx import parser
 
 from bnfold import pairing, speed
 from bnfold.errors import InputError
@@ -222,9 +222,7 @@ def test_subgraphs_are_counted() -> None:
     assert speed._count(outer.graph) == 2
 
 
-def test_weights_count_into_the_size() -> None:
-    """The size holds the weights."""
-    model = parse(TINY)
-    array = np.ones(1000, np.float32)
-    model.graph.initializer.append(numpy_helper.from_array(array, "unused"))
-    assert speed._model_size(model, model) > 4000
+def test_open_dimensions_are_timed_at_a_usual_size() -> None:
+    """An image of unknown size is timed at 224, not at the smallest that runs."""
+    made = bench(parse(CONV_BN), parse(CONV_BN), budget_s=0.2, levels=("all",))
+    assert made.primary.shapes == {"x": (1, 2, 224, 224)}
