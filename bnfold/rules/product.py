@@ -39,7 +39,8 @@ def refuse_activation(op: Operator) -> None:
 def gemm(op: Operator, affine: Affine) -> Step:
     """`s * (alpha A B + beta C) + t`: the scale into columns of B or rows of A, all of it into C."""
     refuse_activation(op)
-    side = 0 if affine.scale.shape[0] > 1 else 1
+    plain = affine.scale.size == 1 and not op.is_constant(1)
+    side = 0 if affine.scale.shape[0] > 1 or (plain and op.is_constant(0)) else 1
     axis = 1 - side if op.attribute("transB" if side else "transA", 0) else side
     scale, _ = per_channel(affine.scale_part, side, op)
     inputs = {side: Affine.of_scale(along(scale, axis, 2))}
