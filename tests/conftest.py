@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from rows import parse_row
 
 pytest.register_assert_rewrite("rowtests")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`case`, `refusal` and `regime` are what the tables of the test's class say."""
-    rows = {"case": "CASES", "refusal": "REFUSALS"}
-    for argument, table in rows.items():
-        if argument in metafunc.fixturenames:
-            metafunc.parametrize(argument, list(getattr(metafunc.cls, table)))
-    if "regime" in metafunc.fixturenames and metafunc.cls is not None:
+    """`case` and `refusal` are the rows of the module's tables, `regime` the two sets of sizes."""
+    module, wanted = metafunc.module, set(metafunc.fixturenames)
+    if not hasattr(module, "CASES"):
+        return
+    if "case" in wanted:
+        rows = [parse_row(*item) for item in module.CASES.items()]
+        metafunc.parametrize("case", rows, ids=[row.name for row in rows])
+    if "refusal" in wanted:
+        table = getattr(module, "REFUSALS", {})
+        pairs = [(reason, parse_row(name, text)) for name, (reason, text) in table.items()]
+        metafunc.parametrize("refusal", pairs, ids=list(table))
+    if "regime" in wanted:
         metafunc.parametrize("regime", ["different", "equal"])

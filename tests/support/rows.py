@@ -1,4 +1,4 @@
-"""Models as one line of text: the notation of the tables in `tests/rules`, and what holds of a row.
+"""Models as one line of text: the notation of the tables in `tests/rules`.
 
 A row is a few statements, `;` between them, each in ONNX's own syntax for nodes. On top of it:
 
@@ -9,10 +9,11 @@ A row is a few statements, `;` between them, each in ONNX's own syntax for nodes
   them; a small letter is a symbolic dimension of the size that the capital has.
 - `NAME+[dims]`, `NAME-[dims]`: positive or negative values only; `NAME:int64%4[dims]`: of another
   type, below a bound.
-- `NAME{1,C,-1}`: an int64 vector of these values; `NAME:float{0.5}` of another type; `NAME:float=0.5`
-  a scalar.
+- `NAME{1,C,-1}`: an int64 vector of these values; `NAME:float{0.5}` of another type;
+  `NAME:float=0.5` a scalar.
 - `BN[C,flags](x)`: a BatchNormalization with random parameters: gammas of both signs and a zero.
-  Flags: `+` and `-` all gammas of that sign, `!` none is zero, `0` no shift, `1` all channels alike.
+  Flags: `+` and `-` all gammas of that sign, `!` none is zero, `0` no shift, `1` all channels
+  alike.
 - `h[dims] = ...` says the shape of a result, where inference cannot tell.
 - `@opset=13`, `@type=float16`, ... ahead of it set what `Row` names.
 
@@ -33,10 +34,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 SIZES = {
-    "different": {
-        **{"N": 2, "C": 6, "O": 10, "H": 7, "W": 9, "D": 5, "E": 3},
-        **{"M": 11, "K": 8, "L": 13, "T": 4},
-    },
+    "different": dict(zip("NCOHWDEMKLT", (2, 6, 10, 7, 9, 5, 3, 11, 8, 13, 4), strict=True)),
     "equal": dict.fromkeys("NCOHWDEMKLT", 4),
 }
 """Sizes of the letters; C, O and K are even, so they can be cut in two groups."""
