@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ DISTRIBUTIONS: Mapping[
 
 def load_data(model: onnx.ModelProto, data: Data) -> Iterator[Sample]:
     """The user's samples, checked against the model. Raises InputError where they do not fit."""
-    specs = input_specs(model, _ranks(model, data))
+    specs = input_specs(model, _shapeless(model))
     count = 0
     for name, feeds in _read(data, specs):
         _check(feeds, specs, name)
@@ -181,9 +182,8 @@ def load_data(model: onnx.ModelProto, data: Data) -> Iterator[Sample]:
         raise InputError("the data holds no sample", "give at least one set of inputs")
 
 
-def _ranks(model: onnx.ModelProto, data: Data) -> Dims:
-    """Shapes for inputs that declare no rank, so that data can stand in for `dims`."""
-    del data
+def _shapeless(model: onnx.ModelProto) -> Dims:
+    """Inputs that declare no rank: the data itself says what it is."""
     unknown = [v for v in model.graph.input if not v.type.tensor_type.HasField("shape")]
     return {value.name: () for value in unknown}
 
@@ -210,16 +210,17 @@ def _read_path(path: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Fe
             "numpy.savez(path, input_name=array) writes a fitting file",
         )
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with loaded:
-                yield path.name, {name: loaded[name] for name in loaded.files}
-        else:
-            yield path.name, {_only(specs).name: loaded}
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:  # NumPy leaves the file open where the archive is broken
+            loaded = np.load(file, allow_pickle=False)
+            if path.suffix == ".npz":
+                feeds = {name: loaded[name] for name in loaded.files}
+            else:
+                feeds = {_only(specs).name: loaded}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} cannot be read: {error}", "numpy.savez(path, input_name=array) writes one"
         ) from error
+    yield path.name, feeds
 
 
 def _only(specs: Sequence[InputSpec]) -> InputSpec:

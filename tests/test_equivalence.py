@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from bnfold import equivalence, yardstick
+from bnfold import equivalence, runtime, yardstick
 from bnfold.equivalence import verify
 from bnfold.errors import InputError, ProviderUnavailable
 from bnfold.judge import Judge, OutOfTime
@@ -293,8 +294,6 @@ def test_a_candidate_that_does_not_run_fails() -> None:
 
 def test_absent_provider_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that is not there ends in an error, never in a pass on another one."""
-    from bnfold import runtime
-
     monkeypatch.setattr(runtime, "available_providers", lambda: (runtime.CPU,))
     with pytest.raises(ProviderUnavailable):
         verify(network(), network(), providers=["cuda"])
@@ -457,6 +456,29 @@ def test_progress_is_told() -> None:
     verify(network(), network(), samples=2, progress=lambda stage, *_: stages.append(stage))
     assert "judge" in stages
     assert "run CPUExecutionProvider" in stages
+
+
+def test_paths_and_external_data(tmp_path: Path) -> None:
+    """Models are given as paths too, with their weights in another file."""
+    paths = [tmp_path / "right.onnx", tmp_path / "wrong.onnx"]
+    for path, model in zip(paths, (network(), changed(network(), "w1", one_percent)), strict=True):
+        onnx.save_model(
+            model, path, save_as_external_data=True, location=f"{path.stem}.data", size_threshold=0
+        )
+    assert verify(paths[0], str(paths[0]))
+    assert verify(network(), paths[0])
+    assert verify(*paths).culprit == "c"
+
+
+@pytest.mark.gpu
+def test_proof_on_cuda() -> None:
+    """On a GPU machine the proof runs there, names the provider, and sees a fault."""
+    if "CUDAExecutionProvider" not in runtime.available_providers():
+        pytest.skip("onnxruntime has no CUDAExecutionProvider here")
+    report = verify(network(), network(), providers=["cpu", "cuda"])
+    assert report
+    assert {c.provider for c in report.outputs} == set(report.providers)
+    assert not verify(network(), changed(network(), "w1", one_percent), providers=["cuda"])
 
 
 def test_deployment_levels() -> None:

@@ -286,10 +286,13 @@ def test_data_that_does_not_fit(data: Any, words: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["absent.npz", "text.npz", "data.csv", "folder"])
+@pytest.mark.parametrize("name", ["absent.npz", "text.npz", "cut.npz", "data.csv", "folder"])
 def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     """A missing, broken or foreign file and an empty folder are errors with a hint."""
     (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "whole.npz", **GOOD)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError) as caught:
         given(PAIR, tmp_path / name)
