@@ -133,7 +133,8 @@ class Affine:
         scale, shift = np.broadcast_arrays(self.scale, self.shift)
         if ((scale == 0) & (shift != 0)).any():
             raise ZeroDivisionError("a scale is zero where the shift is not")
-        return np.divide(shift, scale, out=np.zeros(scale.shape), where=scale != 0)
+        result = np.zeros(scale.shape)
+        return np.divide(shift, scale, out=result, where=scale != 0)
 
     def apply(self, value: Array) -> Float64:
         """The affine of an array, in float64."""

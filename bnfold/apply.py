@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from bnfold.graph import Graph, Node, Value
 from bnfold.plan import Draft, Plan
+from bnfold.search import CONTRADICTIONS, contradiction
 
 
 def store(plan: Plan) -> None:
     """Round every new constant to its type. Raises Refusal where one cannot be held."""
     for draft in plan.drafts.values():
-        for index, constant in draft.constants.items():
-            draft.stored[index] = constant.stored()
-        if draft.bias is not None:
-            draft.bias.stored()
+        try:
+            for index, constant in draft.constants.items():
+                draft.stored[index] = constant.stored()
+            if draft.bias is not None:
+                draft.bias.stored()
+        except CONTRADICTIONS as error:
+            raise contradiction(draft, error) from error
 
 
 def commit(graph: Graph, plan: Plan) -> tuple[dict[Node, None], list[Value]]:
@@ -56,7 +60,9 @@ def rewrite(graph: Graph, draft: Draft) -> None:
         old = node.inputs[index] if index < len(node.inputs) else None
         stem = f"{old.name}_folded" if old is not None else f"{node.name}_bias"
         constant = draft.constants[index]
-        value = graph.add_constant(node.scope, stem, constant, draft.stored[index])
+        array = draft.stored.pop(index)
+        is_shared = old is not None and len(old.uses) > 1
+        value = graph.add_constant(node.scope, stem, constant, array, is_shared=is_shared)
         graph.replace_input(node, index, value)
     for name, setting in draft.attributes.items():
         node.set_attribute(name, setting)

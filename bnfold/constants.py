@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from bnfold.affine import Affine
 from bnfold.reasons import Reason, Refusal
 
 Array = NDArray[Any]
@@ -39,6 +40,10 @@ CACHED_ELEMENTS = 1 << 16
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether weights of this type are folded: float64, float32, float16 or bfloat16."""
     return dtype in FLOATS.values()
+
+
+BLOCK_ELEMENTS = 1 << 18
+"""Large tensors are computed in blocks of about this many elements, which stay in the cache."""
 
 
 class Constant:
@@ -93,6 +98,15 @@ class Constant:
         """`function` of this, an array of the same shape; still in float64."""
         return Constant(lambda: function(self.exact()), self.shape, self.dtype)
 
+    def through(self, affine: Affine) -> Constant:
+        """The affine of this, which broadcasts to the affine's rank: it may grow."""
+        shape = np.broadcast_shapes(self.shape, affine.scale.shape, affine.shift.shape)
+        while len(shape) > self.rank and shape[0] == 1:
+            shape = shape[1:]
+        if shape == self.shape and affine.rank == self.rank:
+            return AffineConstant(self, affine)
+        return Constant(lambda: affine.apply(self.exact()).reshape(shape), shape, self.dtype)
+
     def value(self) -> Array:
         """The value in whatever type it is computed in."""
         if self._cache is None:
@@ -108,45 +122,91 @@ class Constant:
             raise Refusal(Reason.UNSUPPORTED_DTYPE, f"a parameter of type {self.dtype}")
         return self.value().astype(np.float64, copy=False)
 
+    def blocks(self, rows: Sequence[slice]) -> Iterator[Array]:
+        """The value in float64, some rows at a time."""
+        value = self.value()
+        for part in rows:
+            yield value[part].astype(np.float64)
+
     def stored(self) -> Array:
         """The value rounded once to the tensor's type, with subnormals flushed to zero.
 
         `flushed` then counts them. Raises Refusal where the result is not finite, or where a
         16-bit type loses more than UNDERFLOW_SHARE of it to underflow.
         """
-        value = self.value()
         if not is_float(self.dtype):
-            return value
-        array, self.flushed = rounded(value, self.dtype)
-        return array
+            return self.value()
+        rounding = Rounding(self.dtype)
+        if self.size <= BLOCK_ELEMENTS:
+            result = rounding.of(self.exact())
+        else:
+            result = np.empty(self.shape, self.dtype)
+            rows = row_blocks(self.shape)
+            for part, block in zip(rows, self.blocks(rows), strict=True):
+                result[part] = rounding.of(block)
+        rounding.check_underflow()
+        self.flushed = rounding.flushed
+        return result
 
 
-def rounded(exact: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:
-    """Round float64 to a weight's type; also the number of subnormals that became zero.
+class AffineConstant(Constant):
+    """The affine of another constant of the same shape, computed block by block."""
 
-    Raises Refusal as `Constant.stored` says.
-    """
-    with np.errstate(all="ignore"):
-        result = exact.astype(dtype)
-    if not np.isfinite(result).all():
-        raise Refusal(Reason.OVERFLOW, f"a folded parameter is not finite in {dtype}")
-    if dtype.itemsize == 2:
-        check_underflow(exact, result)
-    if dtype == np.float16:
-        return result, 0
-    tiny = SMALLEST_NORMAL[dtype]
-    magnitude = np.abs(result)
-    subnormal = (magnitude < tiny) & (magnitude > 0)
-    count = int(subnormal.sum())
-    if count:
-        result[subnormal] = 0
-    return result, count
+    __slots__ = ("affine", "base")
+
+    def __init__(self, base: Constant, affine: Affine) -> None:
+        super().__init__(lambda: affine.apply(base.exact()), base.shape, base.dtype)
+        self.base = base
+        self.affine = affine
+
+    def blocks(self, rows: Sequence[slice]) -> Iterator[Array]:
+        """The value in float64, some rows at a time."""
+        for part, block in zip(rows, self.base.blocks(rows), strict=True):
+            scale, shift = (
+                a[part] if a.shape[0] > 1 else a for a in (self.affine.scale, self.affine.shift)
+            )
+            block = scale * block
+            yield block + shift if shift.any() else block
 
 
-def check_underflow(exact: Array, result: Array) -> None:
-    """Refuse when more than UNDERFLOW_SHARE of the absolute sum was rounded away to zero."""
-    total = float(np.abs(exact).sum())
-    lost = float(np.abs(exact[result == 0]).sum())
-    if lost > UNDERFLOW_SHARE * total:
-        share = 100 * lost / total
-        raise Refusal(Reason.UNDERFLOW, f"{share:.2g} % of a weight would be lost to underflow")
+def row_blocks(shape: tuple[int, ...]) -> list[slice]:
+    """Slices of the first axis, of about BLOCK_ELEMENTS elements each."""
+    width = int(np.prod(shape[1:], dtype=np.int64))
+    step = max(1, BLOCK_ELEMENTS // max(1, width))
+    return [slice(start, start + step) for start in range(0, shape[0], step)]
+
+
+class Rounding:
+    """The rounding of float64 to one type, and what it lost."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.flushed = 0
+        self.lost = 0.0
+        self.total = 0.0
+
+    def of(self, exact: Array) -> Array:
+        """The rounded array, subnormals being zero. Raises Refusal where it is not finite."""
+        with np.errstate(all="ignore"):
+            result = exact.astype(self.dtype)
+        magnitude = np.abs(result)
+        if not magnitude.max(initial=0) < np.inf:
+            raise Refusal(Reason.OVERFLOW, f"a folded parameter is not finite in {self.dtype}")
+        if self.dtype.itemsize == 2:
+            self.total += float(np.abs(exact).sum())
+            self.lost += float(np.abs(exact[result == 0]).sum())
+        if self.dtype != np.float16:
+            subnormal = (magnitude < SMALLEST_NORMAL[self.dtype]) & (magnitude > 0)
+            count = int(np.count_nonzero(subnormal))
+            if count:
+                self.flushed += count
+                result[subnormal] = 0
+        return result
+
+    def check_underflow(self) -> None:
+        """Refuse when more than UNDERFLOW_SHARE of the absolute sum was rounded to zero."""
+        if self.lost > UNDERFLOW_SHARE * self.total:
+            share = 100 * self.lost / self.total
+            raise Refusal(
+                Reason.UNDERFLOW, f"{share:.2g} % of a weight would be lost to underflow"
+            )

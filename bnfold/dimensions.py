@@ -7,12 +7,14 @@ that hold shapes are followed element by element.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from bnfold.graph import Dim, Graph, Node, Shape, Value
+
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators, of which onnx knows no shapes."""
 
 Elements = tuple[Dim, ...]
 """A vector of integers of which each may be known, a symbol, or unknown."""
@@ -22,15 +24,14 @@ def extend_shapes(graph: Graph) -> None:
     """Fill in ranks and dimensions that are still unknown, in the order of the graph."""
     known = Known()
     for node in sorted(graph.nodes, key=lambda n: n.position):
-        if node.domain:
-            continue
-        known.follow(node)
-        rule = SHAPES.get(node.op_type)
+        if not node.domain:
+            known.follow(node)
+        rule = SHAPES.get(node.op_type) if node.domain in ("", MICROSOFT) else None
         if rule is None or all(is_static(v) for v in node.outputs if v is not None):
             continue
         try:
             shapes = rule(node, known)
-        except (IndexError, ValueError, TypeError, OverflowError):
+        except (ArithmeticError, LookupError, TypeError, ValueError, StopIteration):
             # An operator that contradicts its own inputs tells nothing.
             continue
         for value, shape in zip(node.outputs, shapes, strict=False):
@@ -86,7 +87,7 @@ class Known:
             return
         try:
             elements = rule(node, self)
-        except (IndexError, ValueError, TypeError, OverflowError):
+        except (ArithmeticError, LookupError, TypeError, ValueError, StopIteration):
             return
         if elements is not None:
             self.elements[output] = elements
@@ -140,9 +141,17 @@ def sliced_elements(node: Node, known: Known) -> Elements | None:
     else:
         starts, ends = node.attributes["starts"], node.attributes["ends"]
         steps = (1,)
-    if not starts or not ends or not steps or None in (starts[0], ends[0], steps[0]):
+    if not starts or not ends or not steps:
         return None
-    return elements[slice(starts[0], ends[0], steps[0])]  # type: ignore[misc]
+    cut = window(starts[0], ends[0], steps[0])
+    return None if cut is None else elements[cut]
+
+
+def window(start: Dim, end: Dim, step: Dim) -> slice | None:
+    """A slice, if all of it is known."""
+    if isinstance(start, int) and isinstance(end, int) and isinstance(step, int):
+        return slice(start, None if step < 0 and end <= -(1 << 31) else end, step)
+    return None
 
 
 def computed_elements(node: Node, known: Known) -> Elements | None:
@@ -314,13 +323,11 @@ def reshaped(node: Node, known: Known) -> Shapes:
         else d
         for i, d in enumerate(wanted)
     ]
-    static = source is not None and all(isinstance(d, int) for d in source)
-    rest = [d for d in shape if isinstance(d, int)]
-    if static and len(rest) == len(shape) - 1:
-        total, part = int(np.prod(source)), int(np.prod(rest))  # type: ignore[arg-type]
-        shape[shape.index(next(d for d in shape if not isinstance(d, int)))] = (
-            total // part if part else None
-        )
+    sizes = [d for d in source or () if isinstance(d, int)]
+    rest = math.prod(d for d in shape if isinstance(d, int))
+    unknown = [axis for axis, d in enumerate(shape) if not isinstance(d, int)]
+    if source is not None and len(sizes) == len(source) and len(unknown) == 1 and rest:
+        shape[unknown[0]] = math.prod(sizes) // rest
     return [tuple(shape)]
 
 
@@ -331,16 +338,15 @@ def flattened(node: Node, _: Known) -> Shapes:
         return [(None, None)]
     axis = node.attributes.get("axis", 1)
     parts = (shape[:axis], shape[axis:])
-    return [
-        tuple(
-            int(np.prod(p))
-            if all(isinstance(d, int) for d in p)
-            else p[0]
-            if len(p) == 1
-            else None  # type: ignore[arg-type]
-            for p in parts
-        )
-    ]
+    return [tuple(total(part) for part in parts)]
+
+
+def total(dims: Shape) -> Dim:
+    """The product of dimensions, if all are known; a single symbol is its own."""
+    sizes = [d for d in dims if isinstance(d, int)]
+    if len(sizes) == len(dims):
+        return math.prod(sizes)
+    return dims[0] if len(dims) == 1 else None
 
 
 def axes_of(node: Node, known: Known, index: int = 1) -> Sequence[int] | None:
@@ -407,11 +413,12 @@ def sliced(node: Node, known: Known) -> Shapes:
         return [(None,) * len(shape)]
     result = list(shape)
     for place, axis in enumerate(axes):
-        cut = [v[place] if v is not None else None for v in (starts, ends)]
-        cut.append(1 if steps is None else steps[place])
+        start, end = (v[place] if v is not None else None for v in (starts, ends))
+        cut = window(start, end, 1 if steps is None else steps[place])
         size = shape[axis]
-        is_known = isinstance(size, int) and all(isinstance(c, int) for c in cut)
-        result[axis] = len(range(size)[slice(*cut)]) if is_known else None  # type: ignore[arg-type]
+        result[axis] = None
+        if isinstance(size, int) and cut is not None:
+            result[axis] = len(range(size)[cut])
     return [tuple(result)]
 
 
@@ -455,7 +462,9 @@ def multiplied(node: Node, _: Known) -> Shapes:
     rank = max(len(first), len(second)) - 2
     lead = [(1,) * (rank - len(s) + 2) + s[:-2] for s in (first, second)]
     batch = tuple(joint(pair) for pair in zip(*lead, strict=True))
-    return [(*batch, first[-2], second[-1])]
+    rows = first[-1 if node.attributes.get("transA") else -2]
+    columns = second[-2 if node.attributes.get("transB") else -1]
+    return [(*batch, rows, columns)]
 
 
 def gemm(node: Node, _: Known) -> Shapes:
@@ -475,10 +484,10 @@ def split(node: Node, known: Known) -> Shapes:
     sizes: Sequence[Dim] | None = node.attributes.get("split")
     if sizes is None and len(node.inputs) > 1:
         sizes = known.of(node.inputs[1])
-    count, total = len(node.outputs), shape[axis]
+    count, whole = len(node.outputs), shape[axis]
     if sizes is None:
-        even = isinstance(total, int) and total % count == 0
-        sizes = [total // count if even else None] * count  # type: ignore[operator]
+        even = isinstance(whole, int) and whole % count == 0
+        sizes = [whole // count if even else None] * count
     return [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
 
 
@@ -563,7 +572,7 @@ SHAPES: dict[str, Callable[[Node, Known], Shapes]] = {
     **dict.fromkeys(BROADCAST, broadcast),
     **dict.fromkeys([*REDUCE, "ReduceSumSquare", "ReduceLogSumExp"], reduced),
     **dict.fromkeys(POOLS, pooled),
-    **dict.fromkeys(["Conv", "ConvTranspose"], convolved),
+    **dict.fromkeys(["Conv", "ConvTranspose", "FusedConv"], convolved),
     **dict.fromkeys(["Resize", "Upsample"], resized),
     **dict.fromkeys(["DepthToSpace", "SpaceToDepth"], rearranged),
     **dict.fromkeys(["LSTM", "GRU", "RNN"], recurrent),
@@ -571,8 +580,8 @@ SHAPES: dict[str, Callable[[Node, Known], Shapes]] = {
     "Expand": expanded,
     "Flatten": flattened,
     "Gather": gathered,
-    "Gemm": gemm,
-    "MatMul": multiplied,
+    **dict.fromkeys(["Gemm", "FusedGemm"], gemm),
+    **dict.fromkeys(["MatMul", "FusedMatMul"], multiplied),
     "Pad": padded,
     "Reshape": reshaped,
     "Slice": sliced,

@@ -55,7 +55,7 @@ def knows_inputs(node: Node) -> bool:
 
 def evaluate(node: Node, index: int) -> Constant | None:
     """One output of a node of constants; None where it cannot be computed."""
-    constants = [value and value.constant for value in node.inputs]
+    constants = [None if value is None else value.constant for value in node.inputs]
     dtype = output_dtype(node)
     array = computed(node, index, constants)
     if array is None:
@@ -74,7 +74,7 @@ def computed(node: Node, index: int, constants: list[Constant | None]) -> Array 
     known = [(v is None) == (c is None) for v, c in zip(node.inputs, constants, strict=True)]
     if not all(known) or (node.op_type in GROWING and not is_small(node, constants)):
         return None
-    return by_reference(node, index, [c and c.value() for c in constants])
+    return by_reference(node, index, [None if c is None else c.value() for c in constants])
 
 
 def output_dtype(node: Node) -> np.dtype[Any] | None:
@@ -106,11 +106,11 @@ def by_reference(node: Node, index: int, arrays: list[Array | None]) -> Array | 
         opsets = [onnx.helper.make_opsetid("", node.version)]
         model = onnx.helper.make_model(graph, opset_imports=opsets)
         with np.errstate(all="ignore"):
-            result = ReferenceEvaluator(model).run(None, feeds)[index]
+            results = ReferenceEvaluator(model).run(None, feeds)
     except Exception:
         # Whatever the reference evaluator cannot do is not a constant to us; the walk stops there.
         return None
-    return np.asarray(result)
+    return np.asarray(list(results)[index])
 
 
 def is_small(node: Node, constants: list[Constant | None]) -> bool:

@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold.apply import commit, store
 from bnfold.dimensions import extend_shapes
+from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
 from bnfold.graph import Graph, Node, Value
 from bnfold.idioms import kernel_of
@@ -48,10 +50,12 @@ def fold(
 
     Raises:
         ModelError: the file cannot be read, or is not a valid model.
+        InputError: a tensor to keep is not the output of an affine node.
     """
-    original = load_model(model)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(original)
+    copy = load_model(model)
+    if isinstance(model, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
     folding = Folding(copy, frozenset(keep), keep_overridable=keep_overridable)
     folding.run()
     return folding.result()
@@ -86,8 +90,9 @@ class Folding:
         infer_shapes(self.graph)
         mark_constants(self.graph)
         extend_shapes(self.graph)
-        self.sites: dict[str, FoldSite] = {}
-        self.order: dict[str, int] = {}
+        self.sites: dict[Node, FoldSite] = {}
+        self.origins: dict[Node, str] = {}
+        """The model's own sources by the name that each had; what folds add is no site."""
         self.watchers: dict[Node, dict[Node, None]] = {}
         self.flushed = 0
         self.seams: dict[Value, None] = {}
@@ -102,7 +107,8 @@ class Folding:
             for node in sorted(self.graph.nodes, key=lambda n: n.position)
             if (node.domain, node.op_type) in SOURCES
         )
-        self.order = {node.name: index for index, node in enumerate(queue)}
+        self.origins = {node: node.name for node in queue}
+        check_kept(self.keep, self.origins.values())
         waiting = dict.fromkeys(queue)
         while queue:
             node = queue.popleft()
@@ -143,7 +149,7 @@ class Folding:
     def read(self, node: Node) -> Source | None:
         """The node as a source, if it is one that may be folded. Raises Refusal."""
         source = read_source(node)
-        if source is not None and node.name in self.keep:
+        if source is not None and self.origins.get(node) in self.keep:
             raise Refusal(Reason.KEPT_BY_REQUEST, "you asked to keep it")
         if source is not None and node.op_type != NORMALIZATION and (kernel := kernel_of(node)):
             raise Refusal(Reason.NO_GAIN, f"runtimes compute it as a part of {kernel}")
@@ -151,19 +157,17 @@ class Folding:
 
     def commit(self, node: Node, plan: Plan, direction: Direction) -> Iterable[Node]:
         """Carry out a plan and note its site; the sources worth another look."""
-        name, op_type = node.name, node.op_type
-        targets = [d for d in plan.drafts.values() if d.absorbs]
+        targets = tuple(target_of(d) for d in plan.drafts.values() if d.absorbs)
         crossed = [d for d in plan.drafts.values() if not d.absorbs and d.bypass is None]
         self.flushed += sum(c.flushed for d in plan.drafts.values() for c in d.constants.values())
         touched, seams = commit(self.graph, plan)
         self.seams.update(dict.fromkeys(seams))
-        self.sites[name] = FoldSite(
-            tensor=name,
-            op_type=op_type,
+        self.note(
+            node,
             verdict="folded",
             direction=direction,
-            target=target_of(targets[0]).tensor if targets else None,
-            targets=tuple(target_of(draft) for draft in targets),
+            target=targets[0].tensor if targets else None,
+            targets=targets,
             path=tuple(draft.op_type for draft in crossed),
         )
         again = {n: None for n in touched if (n.domain, n.op_type) in SOURCES}
@@ -171,11 +175,16 @@ class Folding:
             again.update(self.watchers.pop(met, {}))
         return again
 
+    def note(self, node: Node, **facts: Any) -> None:
+        """Say what became of one of the model's own sources."""
+        if node in self.origins:
+            site = FoldSite(tensor=self.origins[node], op_type=node.op_type, **facts)
+            self.sites[node] = site
+
     def keep_site(self, node: Node, refusal: Refusal) -> None:
         """Note that a source stays, and why."""
-        self.sites[node.name] = FoldSite(
-            tensor=node.name,
-            op_type=node.op_type,
+        self.note(
+            node,
             verdict="kept",
             code=refusal.reason.code,
             reason=refusal.reason.slug,
@@ -186,9 +195,8 @@ class Folding:
         """The model as it is now, written back, and the report."""
         self.graph.flush()
         model = self.graph.model
-        sites = sorted(self.sites.values(), key=lambda s: self.order.get(s.tensor, 1 << 60))
         return FoldResult(
-            sites=tuple(sites),
+            sites=tuple(self.sites[node] for node in self.origins if node in self.sites),
             nodes_before=self.nodes_before,
             nodes_after=sum(1 for _ in self.graph.nodes),
             opset=self.graph.opsets.get("", 0),
@@ -200,7 +208,7 @@ class Folding:
 
 
 def target_of(draft: Draft) -> Target:
-    """Who took an affine in."""
+    """Who took an affine in, by the name that it has in the model before."""
     return Target(tensor=draft.node.name, op_type=draft.node.op_type)
 
 
@@ -214,25 +222,38 @@ def check_gain(node: Node, plan: Plan) -> None:
 VAGUE = (
     Reason.UNREAD,
     Reason.NO_PRODUCER,
+    Reason.GRAPH_OUTPUT,
     Reason.OPAQUE_OP,
     Reason.CONFLICT,
     Reason.NO_GAIN,
     Reason.NOT_HOMOGENEOUS,
-    Reason.GRAPH_OUTPUT,
 )
 """Reasons that say less than any other one, the vaguest first."""
 
 
+def telling(direction: Direction, refusal: Refusal) -> int:
+    """How much a reason tells. A forward walk that meets the model's end tells little."""
+    reason = refusal.reason
+    if reason not in VAGUE or (reason is Reason.GRAPH_OUTPUT and direction == "backward"):
+        return len(VAGUE)
+    return VAGUE.index(reason)
+
+
 def summary(refusals: list[tuple[Direction, Refusal]]) -> Refusal:
     """One reason for a source that stays: the most telling, with what stopped each direction."""
-
-    def telling(refusal: Refusal) -> int:
-        reason = refusal.reason
-        return VAGUE.index(reason) if reason in VAGUE else len(VAGUE)
-
-    best = max((refusal for _, refusal in refusals), key=telling)
+    _, best = max(refusals, key=lambda pair: telling(*pair))
     details: dict[str, str] = {}
     for direction, refusal in refusals:
         details.setdefault(direction, refusal.detail)
     text = "; ".join(f"{direction}: {detail}" for direction, detail in details.items())
     return Refusal(best.reason, text)
+
+
+def check_kept(keep: Collection[str], known: Iterable[str]) -> None:
+    """Refuse names that no affine has. Raises InputError."""
+    unknown = sorted(set(keep) - set(known))
+    if unknown:
+        raise InputError(
+            f"no affine node of the model makes the tensor `{unknown[0]}`",
+            "`bnfold inspect -v` lists the tensors that can be kept",
+        )

@@ -7,6 +7,8 @@ both. Protobufs are written back once, by `Graph.flush`.
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -192,7 +194,7 @@ class Scope:
         """Values that lost a reader, and may have lost the last one."""
         self.nodes: dict[Node, None] = {}
         self.values: dict[str, Value] = {}
-        self.added: list[tuple[Value, TensorProto]] = []
+        self.added: list[tuple[Value, Array]] = []
         self.unread: set[str] = set()
         """Initializers that nothing reads any more, because of us."""
 
@@ -222,6 +224,7 @@ class Graph:
         self.names: set[str] = set()
         self.scopes: list[Scope] = []
         self._counter = 0
+        self._shared: dict[tuple[Any, ...], Value] = {}
         self.root = self._read(model.graph, None)
 
     # ------------------------------------------------------------------ reading
@@ -341,14 +344,34 @@ class Graph:
         del node.scope.nodes[node]
         node.scope.is_reordered = True
 
-    def add_constant(self, scope: Scope, name: str, constant: Constant, array: Array) -> Value:
-        """A new initializer: `array` is what `constant.stored()` said. The name is made unique."""
+    def add_constant(
+        self,
+        scope: Scope,
+        name: str,
+        constant: Constant,
+        array: Array,
+        *,
+        is_shared: bool = False,
+    ) -> Value:
+        """A new initializer: `array` is what `constant.stored()` said. The name is made unique.
+
+        Where the tensor it replaces had several readers, these may all want the same: then there
+        is one for all of them.
+        """
+        key = None
+        if is_shared:
+            digest = hashlib.blake2b(np.ascontiguousarray(array).tobytes()).hexdigest()
+            key = (scope, str(array.dtype), array.shape, digest)
+            if key in self._shared:
+                return self._shared[key]
         value = Value(self.fresh_name(name), scope)
         value.constant, value.is_stored = constant, True
-        tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array), value.name)
-        value.shape, value.elem_type = tuple(tensor.dims), tensor.data_type
+        value.shape = array.shape
+        value.elem_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         scope.values[value.name] = value
-        scope.added.append((value, tensor))
+        scope.added.append((value, array))
+        if key is not None:
+            self._shared[key] = value
         return value
 
     def insert_after(
@@ -469,8 +492,19 @@ def write_scope(scope: Scope) -> None:
         del proto.node[:]
         proto.node.extend(protos)
     delete_where(proto.initializer, lambda tensor: tensor.name in scope.unread)
-    proto.initializer.extend(t for v, t in scope.added if v.uses or v.is_output)
+    for value, array in scope.added:
+        if value.uses or value.is_output:
+            write_tensor(proto.initializer.add(), value, array)
+    scope.added.clear()
     delete_where(proto.value_info, lambda info: info.name not in scope.values)
+
+
+def write_tensor(tensor: TensorProto, value: Value, array: Array) -> None:
+    """Fill a TensorProto where it stands: large ones are not copied once more."""
+    tensor.name, tensor.data_type = value.name, value.elem_type
+    tensor.dims.extend(array.shape)
+    little = array if sys.byteorder == "little" else array.byteswap()
+    tensor.raw_data = little.tobytes()
 
 
 def delete_where(repeated: Any, condition: Callable[[Any], bool]) -> None:

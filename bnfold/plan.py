@@ -220,7 +220,7 @@ class Plan:
                 continue
             constant = draft.plain_constant(index)
             if constant is not None:
-                draft.constants[index] = applied(constant, affine)
+                draft.constants[index] = constant.through(affine)
             else:
                 by_value.setdefault(draft.value(index), {})[index] = affine
         for value, affines in by_value.items():
@@ -276,13 +276,3 @@ class Plan:
         if value.is_captured:
             raise Refusal(Reason.CAPTURED, f"{value.name} is read inside a subgraph")
         self.moved[value] = None
-
-
-def applied(constant: Constant, affine: Affine) -> Constant:
-    """The affine of a constant that broadcasts to the affine's rank; it may grow."""
-    import numpy as np
-
-    shape = np.broadcast_shapes(constant.shape, affine.scale.shape, affine.shift.shape)
-    while len(shape) > constant.rank and shape[0] == 1:
-        shape = shape[1:]
-    return Constant(lambda: affine.apply(constant.exact()).reshape(shape), shape, constant.dtype)

@@ -52,10 +52,10 @@ def undoes(first: Node, second: Node) -> bool:
 
 def is_identity(first: Node, second: Node) -> bool:
     """Whether two permutations cancel; without one the axes are reversed."""
-    orders = [node.attributes.get("perm") for node in (first, second)]
-    if None in orders:
-        return orders == [None, None]
-    return all(orders[0][axis] == place for place, axis in enumerate(orders[1]))
+    inner, outer = (node.attributes.get("perm") for node in (first, second))
+    if inner is None or outer is None:
+        return inner is outer
+    return all(inner[axis] == place for place, axis in enumerate(outer))
 
 
 def is_lossless(source: Value, middle: Value | None, result: Value) -> bool:

@@ -129,7 +129,7 @@ class Search:
             following = next(iterator, None)
             branch = plan.copy() if following is not None else plan
             try:
-                branch.take(node, step)
+                self.take(branch, node, step)
                 if following is None and not refusals:
                     return branch
                 return self.complete(branch)
@@ -137,6 +137,13 @@ class Search:
                 refusals.append(refusal)
             step = following
         raise refusals[0] if refusals else Refusal(Reason.OPAQUE_OP, f"{node.op_type} stops")
+
+    def take(self, plan: Plan, node: Node, step: Step) -> None:
+        """Take one alternative. Raises Refusal."""
+        try:
+            plan.take(node, step)
+        except CONTRADICTIONS as error:
+            raise contradiction(plan.draft(node), error) from error
 
     # ---------------------------------------------------------------- producers
 
@@ -161,7 +168,8 @@ class Search:
         rule = BACKWARD.get(draft.key)
         if rule is None:
             raise Refusal(Reason.OPAQUE_OP, opaque(draft, "before"))
-        return node, alternatives(rule(draft, affine, node.outputs.index(value)))
+        output = node.outputs.index(value)
+        return node, answers(draft, lambda: rule(draft, affine, output))
 
     def is_settled(self, plan: Plan, value: Value, affine: Affine, uses: tuple[Use, ...]) -> bool:
         """Note the demand; whether the value already is what is asked for."""
@@ -218,12 +226,26 @@ class Search:
         rule = FORWARD.get(draft.key)
         if rule is None:
             raise Refusal(Reason.OPAQUE_OP, opaque(draft, "after"))
-        return node, alternatives(rule(draft, affines))
+        return node, answers(draft, lambda: rule(draft, affines))
 
 
-def alternatives(steps: Steps) -> Iterable[Step]:
-    """A rule's answer as a sequence."""
-    return (steps,) if isinstance(steps, Step) else steps
+CONTRADICTIONS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What arithmetic on shapes raises where a node's shapes and attributes do not fit together."""
+
+
+def answers(draft: Draft, ask: Callable[[], Steps]) -> tuple[Step, ...]:
+    """A rule's answer as a sequence. Raises Refusal, also for a node that contradicts itself."""
+    try:
+        steps = ask()
+        return (steps,) if isinstance(steps, Step) else tuple(steps)
+    except CONTRADICTIONS as error:
+        raise contradiction(draft, error) from error
+
+
+def contradiction(draft: Draft, error: Exception) -> Refusal:
+    """The refusal for a node that no runtime could run."""
+    sentence = f"{draft.op_type} ({draft.node.name}) contradicts its own shapes: {error}"
+    return Refusal(Reason.UNKNOWN_SHAPE, sentence)
 
 
 def opaque(draft: Draft, where: str) -> str:
@@ -243,4 +265,7 @@ def read_source(node: Node) -> Source | None:
     if reader is None:
         return None
     draft = Draft(node)
-    return reader(draft) if draft.key in SOURCES else None
+    try:
+        return reader(draft) if draft.key in SOURCES else None
+    except CONTRADICTIONS as error:
+        raise contradiction(draft, error) from error

@@ -229,13 +229,13 @@ def div_inputs(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
 
 
 @backward("Neg")
-def neg(op: Operator, affine: Affine) -> Step:
+def neg(_: Operator, affine: Affine) -> Step:
     """`s (-x) + t = -(s x - t)`."""
     return Step(inputs={0: Affine(affine.scale, -affine.shift)})
 
 
 @forward("Neg")
-def neg_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
+def neg_input(_: Operator, affines: Mapping[int, Affine]) -> Step:
     """`-(s x + t) = s (-x) - t`."""
     affine = only(affines)
     return Step(outputs={0: Affine(affine.scale, -affine.shift)})

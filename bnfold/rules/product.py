@@ -13,7 +13,6 @@ from bnfold.rules.registry import MICROSOFT, Operator, Step, backward, forward
 from bnfold.rules.shared import (
     Array,
     along,
-    combined,
     lifted,
     lowered,
     per_channel,
@@ -37,7 +36,7 @@ def refuse_activation(op: Operator) -> None:
 @backward("Gemm", attributes=GEMM)
 @backward("FusedGemm", attributes=GEMM, domain=MICROSOFT)
 def gemm(op: Operator, affine: Affine) -> Step:
-    """`s * (alpha A B + beta C) + t`: the scale into columns of B or rows of A, all of it into C."""
+    """`s * (alpha A B + beta C) + t`: the scale into columns of B or rows of A, all into C."""
     refuse_activation(op)
     plain = affine.scale.size == 1 and not op.is_constant(1)
     side = 0 if affine.scale.shape[0] > 1 or (plain and op.is_constant(0)) else 1
@@ -54,21 +53,20 @@ def into_addend(op: Operator, affine: Affine) -> dict[str, object]:
         scaled = Affine(affine.scale, affine.shift / beta)
         if not op.is_constant(2):
             raise Refusal(Reason.GEMM_BIAS, f"the addend of {op.op_type} is computed at run time")
-        return {"constants": {2: legal_addend(op, op.constant(2), scaled)}, **broadcasting(op)}
+        return {"constants": {2: legal_addend(op.constant(2), scaled)}, **broadcasting(op)}
     if not affine.shift.any():
         return {}
     zero = Constant.of_array(np.zeros(()), weight_of(op).dtype)
     attributes = {"beta": None} if beta != 1 else {}
-    new = legal_addend(op, zero, affine.shift_part)
+    new = legal_addend(zero, affine.shift_part)
     return {"constants": {2: new}, "attributes": {**attributes, **legacy(op)}}
 
 
-def legal_addend(op: Operator, addend: Constant, affine: Affine) -> Constant:
+def legal_addend(addend: Constant, affine: Affine) -> Constant:
     """C after an affine of the result; it may grow from a scalar to a row, column or matrix."""
-    shape = np.broadcast_shapes(addend.shape, affine.scale.shape, affine.shift.shape)
-    while len(shape) > max(addend.rank, 1) and shape[0] == 1:
-        shape = shape[1:]
-    return Constant(lambda: affine.apply(addend.exact()).reshape(shape), shape, addend.dtype)
+    grown = addend.through(affine)
+    shape = grown.shape or (1,)
+    return Constant(lambda: grown.exact().reshape(shape), shape, addend.dtype)
 
 
 def legacy(op: Operator) -> dict[str, int]:
@@ -313,18 +311,14 @@ def einsum_input(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
     if affine.is_pure_scale:
         return [Step(inputs=inputs)]
     sizes = dict(zip(operands[other], weight.shape, strict=True))
-    shape = op.shape(data)
     for axis, label in enumerate(operands[data]):
-        if label not in sizes and label not in result:
-            sizes[label] = size_of(shape, axis, "the operand")
-    full = [
-        sizes.get(label, affine.shift.shape[axis]) for axis, label in enumerate(operands[data])
-    ]
-    terms = [operands[data], operands[other]]
-    total = np.einsum(
-        f"{','.join(terms)}->{result}", np.broadcast_to(affine.shift, full), weight.exact()
-    )
-    shift = Affine.of_shift(total)
+        if label not in sizes:
+            summed = label not in result
+            size = size_of(op.shape(data), axis, "the operand") if summed else None
+            sizes[label] = size or affine.shift.shape[axis]
+    filled = np.broadcast_to(affine.shift, [sizes[label] for label in operands[data]])
+    equation = f"{operands[data]},{operands[other]}->{result}"
+    shift = Affine.of_shift(np.asarray(np.einsum(equation, filled, weight.exact())))
     bias = Constant.of_array(shift.shift.copy(), weight.dtype)
     return [
         Step(inputs=inputs, outputs={0: shift}),

@@ -135,7 +135,7 @@ def pad(op: Operator, affine: Affine) -> Step:
     mixed = padded_axes(op, affine)
     if not is_filling(op):
         return Step(inputs={0: affine})
-    filled = affine.apply(np.asarray(fill_value(op)))
+    filled: Array = affine.apply(np.asarray(fill_value(op)))
     inner = affine
     for axis, (before, after) in mixed.items():
         size = max(affine.scale.shape[axis], affine.shift.shape[axis])
