@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
+from bnfold import functions
 from bnfold.apply import commit, store
 from bnfold.dimensions import extend_shapes
 from bnfold.errors import InputError
@@ -52,13 +53,29 @@ def fold(
         ModelError: the file cannot be read, or is not a valid model.
         InputError: a tensor to keep is not the output of an affine node.
     """
-    copy = load_model(model)
-    if isinstance(model, onnx.ModelProto):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-    folding = Folding(copy, frozenset(keep), keep_overridable=keep_overridable)
-    folding.run()
+    loaded = load_model(model)
+    names = frozenset(keep)
+
+    def run(own: onnx.ModelProto) -> Folding:
+        folding = Folding(own, names, keep_overridable=keep_overridable)
+        folding.run()
+        return folding
+
+    # A loaded file is ours to change; a caller's model is not, and functions may need it again.
+    folding = run(copied(loaded) if loaded is model or loaded.functions else loaded)
+    wanted = folding.functions_in_the_way()
+    if wanted:
+        other = run(functions.inlined(loaded, wanted))
+        if other.left() < folding.left():
+            return other.result()
     return folding.result()
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model of our own."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def inspect(
@@ -191,6 +208,19 @@ class Folding:
             detail=refusal.detail,
         )
 
+    def functions_in_the_way(self) -> set[functions.Key]:
+        """The model's functions that hold a normalization, or that stopped a walk."""
+        known = functions.keys(self.graph.model)
+        if not known:
+            return set()
+        met = {(node.domain, node.op_type) for node in self.watchers}
+        return functions.holding(self.graph.model, NORMALIZATION) | (met & set(known))
+
+    def left(self) -> int:
+        """How many normalizations run, those in functions counted for each call."""
+        self.graph.flush()
+        return functions.count(self.graph.model, NORMALIZATION)
+
     def result(self) -> FoldResult:
         """The model as it is now, written back, and the report."""
         self.graph.flush()
@@ -232,8 +262,11 @@ VAGUE = (
 
 
 def telling(direction: Direction, refusal: Refusal) -> int:
-    """How much a reason tells. A forward walk that meets the model's end tells little."""
+    """How much a reason tells. What stops a split affine tells little, and so does a forward walk
+    that meets the model's end."""
     reason = refusal.reason
+    if direction == "mixed":
+        return -1
     if reason not in VAGUE or (reason is Reason.GRAPH_OUTPUT and direction == "backward"):
         return len(VAGUE)
     return VAGUE.index(reason)

@@ -426,8 +426,9 @@ class Graph:
                 continue
             node = value.producer
             if node is None:
-                if value.is_stored:
+                if value.is_stored and scope.values.get(value.name) is value:
                     scope.unread.add(value.name)
+                    del scope.values[value.name]
             elif value.is_constant and not any(
                 o and (o.uses or o.is_output) for o in node.outputs
             ):
