@@ -1,16 +1,17 @@
-"""Models as one line of text whose every number is a small dyadic rational, and what holds of them.
+"""Models as one line of text, all numbers small and dyadic, and what holds of them exactly.
 
     h = Conv<group=2>(X[2,4,5,5], w[6,2,3,3]); y = BN(h, 6)
 
 - `NAME[dims]` declares a tensor where it is read first: capitals are inputs of the graph, the
   others initializers of small integers. `NAME+[...]`: positive ones; `NAME^[...]`: powers of two,
-  by which float arithmetic divides exactly; `NAME:int8[...]`, `NAME:bool[...]`: of another type;
-  `Named like P` inputs with `@`: `X@[...]` holds pairs (3, 4), (5, 12), (8, 15) along the last axis.
-- `NAME{1,2}`: an int64 vector; `NAME=0.5`: a scalar.
-- `BN(x, C, flags)`: a BatchNormalization whose variances have rational roots. Its scales are powers
-  of two of both signs; flags: `+` none is negative, `-` all are, `0` no shift, `1` all channels
-  alike, `z` the first one is zero.
-- `@opset=9` ahead of it.
+  by which float arithmetic divides exactly; `NAME@[...]`: pairs like (3, 4) along the last axis,
+  whose norms are rational; `NAME:int8[...]`, `NAME:bool[...]`: of another type.
+- `NAME{1,2}`: an int64 vector; `NAME:float{1,2}` of another type; `NAME=0.5`: a scalar.
+- `BN(x, C, flags)`: a BatchNormalization whose variances have rational roots. Its scales are
+  powers of two of both signs; flags: `+` none is negative, `-` all are, `0` no shift, `1` all
+  channels alike, `z` the first one is zero.
+- Ahead of it `@opset=9`; `@keep=g,h`: sites that are to stay; `@left=1`: so many others that do;
+  `@rank=h:4`: what no inference knows.
 
 What nothing reads is an output of the graph. With numbers like these every product, sum and
 quotient of a fold has few digits, so float64 and float32 hold it exactly, and folded equals
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,8 @@ class Model:
 
     proto: onnx.ModelProto
     feeds: dict[str, Array]
+    keep: tuple[str, ...] = ()
+    left: int = 0
 
 
 @dataclass
@@ -94,7 +96,8 @@ class Builder:
         """A tensor where it is read first; its name."""
         name, kind = match["name"], match["type"] or self.dtype
         if match["values"] is not None:
-            self.store(name, "int64", np.array([int(v) for v in match["values"].split(",") if v]))
+            values = np.array([float(v) for v in match["values"].split(",") if v])
+            self.store(name, match["type"] or "int64", values)
         elif match["scalar"] is not None:
             self.store(name, kind, np.array(float(match["scalar"])))
         else:
@@ -173,13 +176,20 @@ def statistics(rng: np.random.Generator, count: int, flags: str) -> dict[str, Ar
 
 def build(text: str, *, dtype: str = "float") -> Model:
     """A row as a model; the same every time."""
-    opset = 18
-    if match := re.match(r"@opset=(\d+)\s*", text):
-        opset, text = int(match[1]), text[match.end() :]
+    settings: dict[str, str] = {}
+    while match := re.match(r"@(\w+)=(\S+)\s*", text):
+        settings[match[1]], text = match[2], text[match.end() :]
     builder = Builder(np.random.default_rng(zlib.crc32(text.encode())), dtype)
     for part in text.split(";"):
         builder.statement(part)
-    return builder.model(opset)
+    model = builder.model(int(settings.get("opset", 18)))
+    model.keep = tuple(settings.get("keep", "").split(",")) if "keep" in settings else ()
+    model.left = int(settings.get("left", 0))
+    if "rank" in settings:
+        name, rank = settings["rank"].split(":")
+        described = helper.make_tensor_value_info(name, TYPES[dtype], [None] * int(rank))
+        model.proto.graph.value_info.append(described)
+    return model
 
 
 # ------------------------------------------------------------------ what holds of it
@@ -199,17 +209,19 @@ def differences(original: Model, folded: onnx.ModelProto) -> list[str]:
     ]
 
 
-def left(proto: onnx.ModelProto, kinds: Iterable[str] = ("BatchNormalization",)) -> list[str]:
-    """Outputs of the nodes of these types that are still there."""
-    return [node.output[0] for node in proto.graph.node if node.op_type in kinds]
-
-
 def check(model: Model) -> FoldResult:
-    """Fold, and assert that nothing is left and that everything is equal. The result of the fold."""
-    result = fold(model.proto)
-    kept = [f"{s.tensor}: {s.code} {s.detail}" for s in result.sites if s.verdict == "kept"]
-    assert not kept, "\n".join(kept)
-    assert not left(result.model)
+    """Fold, and assert that nothing is left and that all is equal; the result of the fold."""
+    result = fold(model.proto, keep=model.keep)
+    sources = {(node.output[0], node.op_type) for node in model.proto.graph.node}
+    kept = [
+        site
+        for site in result.sites
+        if site.verdict == "kept"
+        and site.tensor not in model.keep
+        and (site.tensor, site.op_type) in sources
+    ]
+    stays = "\n".join(f"{s.tensor} ({s.op_type}): {s.code} {s.detail}" for s in kept)
+    assert len(kept) == model.left, stays
     wrong = differences(model, result.model)
     assert not wrong, f"differ: {', '.join(wrong)}"
     return result

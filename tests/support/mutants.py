@@ -10,6 +10,8 @@ from typing import Any
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold.affine import Affine
 from bnfold.constants import Constant, is_float
+from bnfold.graph import Node
+from bnfold.plan import Plan
 from bnfold.rules import registry
 from bnfold.rules.registry import Source, Step
 
@@ -73,34 +75,60 @@ def wrong(constant: Constant) -> Constant:
 
 
 def _replacing(side: str, key: Any, value: Any) -> Callable[[Step], Step]:
-    return lambda step: replace(step, **{side: {**getattr(step, side), key: value}})
+    def spoiled(step: Step) -> Step:
+        change: dict[str, Any] = {side: {**getattr(step, side), key: value}}
+        return replace(step, **change)
+
+    return spoiled
 
 
-def damaged(answer: Any, fault: str, seen: set[str]) -> Any:
-    """A rule's answer with one fault in each of its steps; notes what faults there could be."""
+def damaged(answer: Any, fault: str, possible: dict[int, set[str]]) -> Any:
+    """A rule's answer with one fault in each of its steps; notes what faults each could have."""
     if answer is None:
         return None
     if isinstance(answer, Source):
         bad = {part: scaled(answer.affine, part) for part in ("scale", "shift")}
-        seen |= {part for part, affine in bad.items() if not affine.equals(answer.affine)}
-        return replace(answer, affine=bad[fault]) if fault in bad else answer
+        names = {part for part, affine in bad.items() if not affine.equals(answer.affine)}
+        possible.setdefault(0, set()).update(names)
+        return replace(answer, affine=bad[fault]) if fault in names else answer
     if not isinstance(answer, Step):
-        return [damaged(step, fault, seen) for step in answer]
-    possible = faults(answer)
-    seen |= set(possible)
-    return possible[fault](answer) if fault in possible else answer
+        return [damaged(step, fault, possible) for step in answer]
+    ways = faults(answer)
+    result = ways[fault](answer) if fault in ways else answer
+    possible[id(result)] = set(ways)
+    KEPT.append(result)
+    return result
+
+
+KEPT: list[Step] = []
+"""Steps that were noted by their id, which must not be given to another one."""
 
 
 @contextmanager
 def fault_in(rule: Rule, fault: str = "") -> Iterator[set[str]]:
-    """Within this a rule has a fault; yields the faults that it could have had where it was used.
+    """Within this a rule has a fault. Yields the faults that the steps taken could have had.
 
     Without a fault the rule is right, and is only watched.
     """
     table, key = TABLES[rule.table], (rule.domain, rule.op_type)
-    honest, seen = table[key], set[str]()
-    table[key] = lambda *args: damaged(honest(*args), fault, seen)
+    honest, take = table[key], Plan.take
+    possible: dict[int, set[str]] = {}
+    seen: set[str] = set()
+
+    def watched(self: Plan, node: Node, step: Step) -> None:
+        take(self, node, step)
+        seen.update(possible.get(id(step), ()))
+
+    def faulty(*args: Any) -> Any:
+        answer = damaged(honest(*args), fault, possible)
+        seen.update(possible.get(0, ()))
+        return answer
+
+    table[key] = faulty
+    Plan.take = watched  # type: ignore[method-assign]
     try:
         yield seen
     finally:
         table[key] = honest
+        Plan.take = take  # type: ignore[method-assign]
+        KEPT.clear()

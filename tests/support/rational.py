@@ -365,7 +365,9 @@ def window(call: Call, spatial: Sequence[int], kernel: Sequence[int]) -> Window:
                 size -= 1  # a window must not start in the padding behind
         sizes.append(size)
     return Window(
-        *(tuple(int(v) for v in part) for part in (kernel, strides, dilations)),
+        kernel=tuple(int(k) for k in kernel),
+        strides=tuple(strides),
+        dilations=tuple(dilations),
         before=tuple(pads[:rank]),
         after=tuple(pads[rank:]),
         sizes=tuple(sizes),
@@ -438,7 +440,7 @@ def conv_transpose(call: Call, x: Array, weight: Array, bias: Array | None = Non
         for axis in range(rank):
             total = max(full[axis] - wanted[axis], 0)
             small = total // 2
-            pads[axis] = total - small if mode == "SAME_LOWER" else small
+            pads[axis] = small if mode == "SAME_UPPER" else total - small
             pads[axis + rank] = total - pads[axis]
     fan_in, fan_out = x.shape[1] // groups, weight.shape[1]
     result = zeros((x.shape[0], groups * fan_out, *full))
@@ -447,7 +449,8 @@ def conv_transpose(call: Call, x: Array, weight: Array, bias: Array | None = Non
         outputs = slice(group * fan_out, (group + 1) * fan_out)
         part = np.moveaxis(x[:, inputs], 1, -1)
         for tap in product(*(range(k) for k in kernel)):
-            added = np.moveaxis(part @ weight[(inputs, slice(None), *tap)], -1, 1)
+            spot: Any = (inputs, slice(None), *tap)
+            added = np.moveaxis(part @ weight[spot], -1, 1)
             spots = tuple(
                 slice(t * d, t * d + (n - 1) * s + 1, s)
                 for t, d, n, s in zip(tap, dilations, x.shape[2:], strides, strict=True)
@@ -539,7 +542,7 @@ def reduction(call: Call, x: Array, given: Array | None = None) -> Array:
 def gemm(call: Call, a: Array, b: Array, c: Array | None = None) -> Array:
     left = a.T if call.get("transA", 0) else a
     right = b.T if call.get("transB", 0) else b
-    result = call.get("alpha", Fraction(1)) * (left @ right)
+    result: Array = call.get("alpha", Fraction(1)) * (left @ right)
     return result if c is None else result + call.get("beta", Fraction(1)) * c
 
 
@@ -588,7 +591,7 @@ def activation(call: Call, name: str) -> Callable[[Array], Array]:
 def recurrent(
     call: Call, x: Array, w: Array, r: Array, b: Array | None = None, *_: Array | None
 ) -> list[Array]:
-    """All steps of all directions, from a zero state: the sequence, and the last hidden state."""
+    """All steps of all directions from zero: the sequence, the last state, the last cell."""
     gates, hidden = GATES[call.op_type], r.shape[2]
     if call.get("layout", 0):
         x = x.swapaxes(0, 1)
@@ -597,7 +600,7 @@ def recurrent(
     default = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
     names = call.get("activations") or default[call.op_type] * directions
     share = len(names) // directions
-    outputs, finals = [], []
+    outputs, finals, cells = [], [], []
     for direction in range(directions):
         backward = call.get("direction", "forward") == "reverse" or direction == 1
         acts = [activation(call, n) for n in names[direction * share : (direction + 1) * share]]
@@ -609,11 +612,12 @@ def recurrent(
             state, cell = STEPS[call.op_type](call, acts, moment, state, cell, *weights)
             steps.append(state)
         finals.append(state)
+        cells.append(cell)
         outputs.append(np.stack(steps[::-1] if backward else steps))
-    sequence, last = np.stack(outputs, 1), np.stack(finals)
+    sequence, ends = np.stack(outputs, 1), [np.stack(finals), np.stack(cells)]
     if call.get("layout", 0):
-        return [sequence.transpose(2, 0, 1, 3), last.swapaxes(0, 1)]
-    return [sequence, last]
+        return [sequence.transpose(2, 0, 1, 3), *(end.swapaxes(0, 1) for end in ends)]
+    return [sequence, *ends]
 
 
 Acts = list[Callable[[Array], Array]]
@@ -773,7 +777,10 @@ def pad(
     amounts = [(0, 0)] * x.ndim
     for place, axis in enumerate(over):
         amounts[axis] = (pads[place], pads[place + len(over)])
-    cut = tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(amounts, x.shape))
+    cut = tuple(
+        slice(max(-before, 0), length - max(-after, 0))
+        for (before, after), length in zip(amounts, x.shape, strict=True)
+    )
     places = np.arange(x.size).reshape(x.shape)[cut]
     grown = [(max(a, 0), max(b, 0)) for a, b in amounts]
     mode = call.get("mode", "constant")
@@ -866,9 +873,6 @@ def cubic(spot: Fraction, a: Fraction) -> list[tuple[int, Fraction]]:
     result = []
     for tap in range(low - 1, low + 3):
         d = abs(spot - tap)
-        if d <= 1:
-            share = ((a + 2) * d - (a + 3)) * d**2 + 1
-        else:
-            share = a * (((d - 5) * d + 8) * d - 4)
-        result.append((tap, share))
+        near, far = ((a + 2) * d - (a + 3)) * d**2 + 1, a * (((d - 5) * d + 8) * d - 4)
+        result.append((tap, near if d <= 1 else far))
     return result
