@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
@@ -192,19 +193,23 @@ def slice_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
 
 @backward("Slice", attributes="starts ends axes")
 def slice_output(op: Operator, affine: Affine) -> list[Step]:
-    """The whole input takes it where it is uniform, or the part that is read does."""
+    """The whole input takes it where it is uniform, or only the part that is read does."""
     axes = sliced_axes(op, affine.rank)
-    steps = [] if axes & affine.axes else [Step(inputs={0: affine})]
-    try:
-        part = affine
-        for axis, cut in slices(op, affine.rank).items():
-            size = size_of(op.shape(0), axis, "the input of Slice")
-            part = picked(part, axis, np.arange(size)[cut], size)
-        steps.append(Step(inputs={0: part}))
-    except Refusal:
-        if not steps:
-            raise
+    varied = axes & affine.axes
+    steps = [spread_slice(op, affine, varied)]
+    if varied != axes:
+        with suppress(Refusal):
+            steps.append(spread_slice(op, affine, axes))
     return steps
+
+
+def spread_slice(op: Operator, affine: Affine, axes: set[int]) -> Step:
+    """Along these axes the part that is read takes the affine; along the others all does."""
+    for axis, cut in slices(op, affine.rank).items() if axes else ():
+        if axis in axes:
+            size = size_of(op.shape(0), axis, "the input of Slice")
+            affine = picked(affine, axis, np.arange(size)[cut], size)
+    return Step(inputs={0: affine})
 
 
 def gather_axis(op: Operator) -> int:
