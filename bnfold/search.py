@@ -101,10 +101,19 @@ class Search:
         plan.bypass(self.node, self.source)
         if back is not None and not back.is_identity:
             plan.demands.append((self.data, back, ((self.node, self.source.data),)))
+        elif self.result.is_output:
+            self.check_takes_name()
         if ahead is not None and not ahead.is_identity:
             plan.change(self.result)
             plan.lose(self.result, ahead)
         return self.complete(plan)
+
+    def check_takes_name(self) -> None:
+        """Refuse an identity whose input cannot become the graph's output in its place."""
+        data = self.data
+        may = data.producer is not None and not data.is_output and not data.is_captured
+        if not may or data.scope is not self.node.scope:
+            raise Refusal(Reason.GRAPH_OUTPUT, f"{self.result.name} is an output of the graph")
 
     def complete(self, plan: Plan) -> Plan:
         """Ask on until nothing is open. Raises Refusal."""
