@@ -9,8 +9,8 @@ from __future__ import annotations
 from exact_rows import build, check
 from mutants import Rule, fault_in
 
-PAIR = "h = Conv(X[2,4,5,6], w[4,4,2,2]); k = Conv(X, v[4,4,2,2], b[4])"
-BESIDE = "a = BN(X[2,4,5,6], 4, {}); k = Conv(X, w[4,4,1,1])"
+PAIR = "h = Conv(X[2,4,5,6], w[4,4,2,2]); k = Conv(Z[2,4,5,6], v[4,4,2,2], b[4])"
+BESIDE = "a = BN(X[2,4,5,6], 4, {}); k = Conv(Z[2,4,5,6], w[4,4,1,1])"
 
 ROWS: dict[str, list[str]] = {
     # ------------------------------------------------------------------ convolutions
@@ -145,7 +145,7 @@ ROWS: dict[str, list[str]] = {
     "backward Add": [
         f"{PAIR}; g = Add(h, k); y = BN(g, 4)",
         "h = Conv(X[2,4,5,6], w[4,4,2,2]); p = GlobalAveragePool(h); k = Conv(p, v[4,4,1,1]);"
-        "j = Conv(X, u[4,4,1,1]); g = Add(k, j); y = BN(g, 4)",
+        "j = Conv(Z[2,4,5,6], u[4,4,1,1]); g = Add(k, j); y = BN(g, 4)",
         "@keep=g h = Conv(X[2,4,5,6], w[4,4,2,2]); g = Add(c[4,1,1], h); y = BN(g, 4)",
         f"{PAIR}; l = Abs(h); g = Add(l, k); y = BN(g, 4, +)",
     ],
@@ -164,11 +164,13 @@ ROWS: dict[str, list[str]] = {
         "a = BN(X[2,4,5,6], 4); g = Sub(c[4,1,1], a); y = Conv(g, u[3,4,2,2])",
         "a = Add(X[2,4,5,6], c[4,1,1]); g = Sub(Z[2,4,5,6], a); y = Conv(g, u[3,4,2,2])",
     ],
-    "backward Sum": [f"{PAIR}; l = Conv(X, u[4,4,2,2]); g = Sum(h, k, l); y = BN(g, 4)"],
+    "backward Sum": [f"{PAIR}; l = Conv(W[2,4,5,6], u[4,4,2,2]); g = Sum(h, k, l); y = BN(g, 4)"],
     "forward Sum": [
-        f"{BESIDE.format('')}; l = Conv(X, v[4,4,1,1]); g = Sum(k, a, l); y = Conv(g, u[3,4,2,2])"
+        f"{BESIDE.format('')}; l = Conv(W[2,4,5,6], v[4,4,1,1]); g = Sum(k, a, l); y = Conv(g, u[3,4,2,2])"
     ],
-    "backward Mean": [f"{PAIR}; l = Conv(X, u[4,4,2,2]); g = Mean(h, k, l, h); y = BN(g, 4, 0)"],
+    "backward Mean": [
+        f"{PAIR}; l = Conv(W[2,4,5,6], u[4,4,2,2]); g = Mean(h, k, l, h); y = BN(g, 4, 0)"
+    ],
     "forward Mean": [f"{BESIDE.format('')}; g = Mean(a, k); y = Conv(g, u[3,4,2,2])"],
     "backward Mul": [
         f"{PAIR}; l = Sigmoid(k); g = Mul(l, h); y = BN(g, 4, 0)",
@@ -179,7 +181,7 @@ ROWS: dict[str, list[str]] = {
         "a = BN(X[2,4,5,6], 4, 0); l = Sigmoid(X); g = Mul(l, a); y = Conv(g, u[3,4,2,2])",
         "a = BN(X[2,4,5,6], 4); g = Mul(a, c[4,1,1]); y = Conv(g, u[3,4,2,2])",
         "a = BN(X[2,4,5,6], 4, 0); g = Mul(a, a); y = Conv(g, u[3,4,2,2])",
-        "a = BN(X[2,4,5,6], 4, 0); k = Conv(X, w[4,4,1,1]); g = Mul(a, k); y = Sigmoid(g)",
+        "a = BN(X[2,4,5,6], 4, 0); k = Conv(Z[2,4,5,6], w[4,4,1,1]); g = Mul(a, k); y = Sigmoid(g)",
     ],
     "backward Div": [
         "h = Conv(X[2,4,5,6], w[4,4,1,1]); g = Div(h, Z+[2,4,5,6]); y = BN(g, 4, 0)",
@@ -218,7 +220,7 @@ ROWS: dict[str, list[str]] = {
     ],
     # ---------------------------------------------------------- joined, cut and picked
     "backward Concat": [
-        "h = Conv(X[2,4,5,6], w[3,4,2,2]); k = Conv(X, v[4,4,2,2]);"
+        "h = Conv(X[2,4,5,6], w[3,4,2,2]); k = Conv(Z[2,4,5,6], v[4,4,2,2]);"
         "g = Concat<axis=1>(h, k); y = BN(g, 7)",
         f"{PAIR}; g = Concat<axis=-1>(h, k, c[2,4,4,1]); y = BN(g, 4)",
     ],
