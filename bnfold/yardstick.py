@@ -92,11 +92,18 @@ def errors(actual: Array, reference: Array, smallest_scale: float) -> Errors:
     return Errors(norm, float(difference.max()) / scale)
 
 
+DYNAMIC_RANGE = 2.0**-10
+"""How small a sample's output may be beside the largest of all samples before errors are taken
+against the latter: a sigmoid that gives 1e-8 for one input and 1 for another is computed to an
+absolute error, and its small value holds no digit. One per cent of a value a thousand times
+smaller than this is still beyond the limits above."""
+
+
 def scale_of(arrays: list[Array], rule: Rule) -> float:
-    """The smallest scale to divide by: what rounding leaves of the largest of all samples."""
+    """The smallest scale to divide by, from an output's values on all samples."""
     finite = (a[np.isfinite(a)] for a in arrays)
     largest = max((float(np.abs(a).max(initial=0.0)) for a in finite), default=0.0)
-    return max(rule.eps * largest, rule.tiny)
+    return max(DYNAMIC_RANGE * largest, rule.tiny)
 
 
 def misplaced(actual: Array, original: Array, reference: Array | None, rule: Rule) -> Array:

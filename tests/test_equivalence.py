@@ -148,6 +148,16 @@ def test_rule_is_monotone() -> None:
         assert rule.limit(1e-3) > rule.limit(1e-4)
 
 
+def test_values_far_below_the_output_are_held_against_its_scale() -> None:
+    """A sigmoid is exact to an absolute error: what it rounds to zero elsewhere is no fault."""
+    text = "g (float[4] x) => (float[4] y) {{ {} }}"
+    original = parse(text.format("y = Sigmoid(x)"))
+    mirrored = "n = Neg(x) s = Sigmoid(n) o = Constant<value_float=1.0>() y = Sub(o, s)"
+    other = parse(text.format(mirrored))
+    data = [{"x": np.full(4, v, np.float32)} for v in (0.3, -18.0)]
+    assert verify(original, other, data=data)
+
+
 # --- NaN, infinity, other types
 
 
