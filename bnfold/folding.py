@@ -13,6 +13,7 @@ import onnx
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold import functions
 from bnfold.apply import commit, store
+from bnfold.branches import Merging
 from bnfold.dimensions import extend_shapes
 from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
@@ -57,7 +58,9 @@ def fold(
     names = frozenset(keep)
 
     def run(own: onnx.ModelProto) -> Folding:
-        folding = Folding(own, names, keep_overridable=keep_overridable)
+        folding = Folding(
+            own, names, reparameterize=reparameterize, keep_overridable=keep_overridable
+        )
         folding.run()
         return folding
 
@@ -96,10 +99,16 @@ class Folding:
     """One run over one model, which it changes."""
 
     def __init__(
-        self, model: onnx.ModelProto, keep: Collection[str], *, keep_overridable: bool
+        self,
+        model: onnx.ModelProto,
+        keep: Collection[str],
+        *,
+        reparameterize: bool = True,
+        keep_overridable: bool = False,
     ) -> None:
         self.graph = Graph(model, keep_overridable=keep_overridable)
         self.keep = keep
+        self.merging = Merging(self.graph, keep) if reparameterize else None
         self.nodes_before = sum(1 for _ in self.graph.nodes)
         self.frozen = tuple(
             v.name for v in self.graph.root.values.values() if v.is_overridable and v.is_constant
@@ -117,15 +126,30 @@ class Folding:
         self.removed_movement = 0
 
     def run(self) -> None:
+        """Merge parallel branches, fold, and again where a fold has made branches meet.
+
+        Branches come first: a fold that reaches through them would take their form away.
+        """
+        self.origins = {node: node.name for node in self.sources()}
+        names = self.merging.names if self.merging else ()
+        check_kept(self.keep, (*self.origins.values(), *names))
+        if self.merging:
+            self.merging.run()
+        self.fold()
+        while self.merging and self.merging.run():
+            self.fold()
+        self.note_merged()
+        self.removed_movement = close(self.graph, self.seams)
+
+    def sources(self) -> list[Node]:
+        """All nodes that may be affines, in order."""
+        nodes = sorted(self.graph.nodes, key=lambda n: n.position)
+        return [node for node in nodes if (node.domain, node.op_type) in SOURCES]
+
+    def fold(self) -> None:
         """Fold until nothing changes: a source that was kept is tried again when what its walk
         met has changed."""
-        queue = deque(
-            node
-            for node in sorted(self.graph.nodes, key=lambda n: n.position)
-            if (node.domain, node.op_type) in SOURCES
-        )
-        self.origins = {node: node.name for node in queue}
-        check_kept(self.keep, self.origins.values())
+        queue = deque(self.sources())
         waiting = dict.fromkeys(queue)
         while queue:
             node = queue.popleft()
@@ -136,7 +160,6 @@ class Folding:
                 if other not in waiting:
                     waiting[other] = None
                     queue.append(other)
-        self.removed_movement = close(self.graph, self.seams)
 
     def attempt(self, node: Node) -> Iterable[Node]:
         """Fold one source if that can be done; the sources worth another look."""
@@ -198,6 +221,18 @@ class Folding:
             site = FoldSite(tensor=self.origins[node], op_type=node.op_type, **facts)
             self.sites[node] = site
 
+    def note_merged(self) -> None:
+        """Say of the affines of merged branches which operator they are in."""
+        for gone, node in self.merging.absorbed if self.merging else ():
+            target = Target(node.name, node.op_type)
+            self.note(
+                gone.node,
+                verdict="folded",
+                direction=gone.direction,
+                target=target.tensor,
+                targets=(target,),
+            )
+
     def keep_site(self, node: Node, refusal: Refusal) -> None:
         """Note that a source stays, and why."""
         self.note(
@@ -231,7 +266,8 @@ class Folding:
             nodes_after=sum(1 for _ in self.graph.nodes),
             opset=self.graph.opsets.get("", 0),
             frozen_inputs=self.frozen,
-            flushed=self.flushed,
+            merged=self.merging.blocks if self.merging else (),
+            flushed=self.flushed + (self.merging.flushed if self.merging else 0),
             removed_movement=self.removed_movement,
             model=model,
         )

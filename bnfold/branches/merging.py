@@ -1,0 +1,220 @@
+"""Where are parallel branches one operator? Sums, chains and concatenations, in graph order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from bnfold.branches.clusters import Cluster, clusters, offset
+from bnfold.branches.cost import Scale
+from bnfold.branches.joining import Joint, joints
+from bnfold.branches.reading import Branch, family_of, is_linear, pair, read_branch
+from bnfold.branches.surgery import Operator, insert, operator, remove, shorten, total
+from bnfold.branches.trees import SUMS, Addend, Tree, is_root, tree
+from bnfold.branches.words import Absorbed, absorbed, absorbed_constant, words
+from bnfold.constants import Array
+from bnfold.graph import Graph, Node, Value
+from bnfold.reasons import Refusal
+from bnfold.report import MergedBlock
+
+
+class Merging:
+    """One run over one graph, which it changes."""
+
+    def __init__(self, graph: Graph, keep: Collection[str]) -> None:
+        self.graph = graph
+        self.keep = keep
+        self.count = 0
+        self.flushed = 0
+        self._blocks: dict[Node, MergedBlock] = {}
+        self._absorbed: dict[Node, list[Absorbed]] = {}
+
+    def run(self) -> bool:
+        """Merge whatever makes the graph cheaper; whether anything was."""
+        before = self.count
+        for node in sorted(self.graph.nodes, key=lambda n: n.position):
+            if node.domain or node not in node.scope.nodes:
+                continue
+            if is_root(node, self.keep):
+                self.merge_sum(tree(node, self.keep))
+            elif is_linear(node) and node.name not in self.keep:
+                self.merge_chain(node)
+            elif node.op_type == "Concat" and node.name not in self.keep:
+                self.merge_concat(node)
+        return self.count > before
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The values whose makers may be merged, by which a merge can be held back."""
+        for node in self.graph.nodes:
+            if not node.domain and (node.op_type in SUMS | {"Concat"} or is_linear(node)):
+                yield node.name
+
+    @property
+    def blocks(self) -> tuple[MergedBlock, ...]:
+        """What was merged."""
+        return tuple(self._blocks.values())
+
+    @property
+    def absorbed(self) -> Iterator[tuple[Absorbed, Node]]:
+        """The affines that went, each with the operator that it is in now."""
+        return ((gone, node) for node, all_gone in self._absorbed.items() for gone in all_gone)
+
+    # ------------------------------------------------------------------------ sums
+
+    def merge_sum(self, sum_: Tree) -> None:
+        """Merge the branches of a sum; the other addends stay."""
+        done: list[tuple[Cluster, Operator]] = []
+        biases: list[Addend] = []
+        for cluster in clusters(sum_, self.keep):
+            linear = cluster.linear()
+            found = [] if done else list(offsets(sum_, cluster))
+            for _, value in found:
+                linear = linear.plus(value)
+            try:
+                made = operator(linear, cluster.family, cluster.base, cluster.model)
+            except Refusal:
+                continue
+            done.append((cluster, made))
+            biases += [addend for addend, _ in found]
+        if done:
+            self.rewrite_sum(sum_, done, biases)
+
+    def rewrite_sum(
+        self, sum_: Tree, done: list[tuple[Cluster, Operator]], biases: list[Addend]
+    ) -> None:
+        """Put the operators in the place of their branches, and add up what stays."""
+        graph, root, result = self.graph, sum_.root, sum_.result
+        gone = {m.index for cluster, _ in done for m in cluster.members}
+        stays = [
+            (addend.value, addend.sign)
+            for index, addend in enumerate(sum_.addends)
+            if index not in gone and addend not in biases
+        ]
+        alone = not stays and len(done) == 1
+        terms: list[tuple[Value, int]] = []
+        nodes: list[Node] = []
+        for cluster, made in done:
+            value = result
+            if not alone:
+                value = graph.new_value(root.scope, f"{result.name}_merged", cluster.typical)
+            node = insert(graph, root, made, value, cluster.model)
+            terms.append((value, 1))
+            nodes.append(node)
+            additions = len(cluster.members) - 1
+            self.note(node, result.name, made, cluster.branches, cluster.scale, additions)
+        if not alone:
+            total(graph, root, terms + stays, result)
+        constants = (absorbed_constant(addend.node) for addend in biases)
+        self._absorbed[nodes[0]] += [gone for gone in constants if gone is not None]
+        remove(graph, [*sum_.nodes, *nodes_of(b for c, _ in done for b in c.branches)])
+
+    # ---------------------------------------------------------------------- chains
+
+    def merge_chain(self, last: Node) -> None:
+        """Make one of two operators in a row, with nothing but affines between, if that pays."""
+        found = pair(last, self.keep)
+        result = last.outputs[0]
+        if found is None or result is None:
+            return
+        try:
+            family = family_of(found)
+            scale = family.scale(result)
+            branch = read_branch(found, family, scale)
+            if scale.operator(branch.linear.geometry) >= branch.cost:
+                return
+            made = operator(branch.linear, family, found.base, last)
+        except Refusal:
+            return
+        node = insert(self.graph, last, made, result, last)
+        self.note(node, result.name, made, [branch], scale, 0)
+        remove(self.graph, found.nodes)
+
+    # -------------------------------------------------------------- concatenations
+
+    def merge_concat(self, concat: Node) -> None:
+        """Merge neighbours in a Concat; the others stay."""
+        done: list[tuple[Joint, Operator]] = []
+        for joint in joints(concat, self.keep):
+            try:
+                made = operator(joint.linear(), joint.family, joint.base, joint.model)
+            except Refusal:
+                continue
+            done.append((joint, made))
+        if done:
+            self.rewrite_concat(concat, done)
+
+    def rewrite_concat(self, concat: Node, done: list[tuple[Joint, Operator]]) -> None:
+        """Put the operators in the place of the operands that they make."""
+        graph, result = self.graph, concat.outputs[0]
+        assert result is not None
+        inputs: list[Value | None] = list(concat.inputs)
+        for joint, made in reversed(done):
+            value = result
+            if len(joint.branches) < len(concat.inputs):
+                value = joined_value(graph, joint, result)
+            node = insert(graph, concat, made, value, joint.model)
+            inputs[joint.start : joint.stop] = [value]
+            self.note(node, result.name, made, joint.branches, joint.scale, 0)
+        if len(inputs) > 1:
+            shorten(graph, concat, inputs, result)
+        remove(graph, [concat, *nodes_of(b for joint, _ in done for b in joint.branches)])
+
+    # ------------------------------------------------------------------- the report
+
+    def note(
+        self,
+        node: Node,
+        tensor: str,
+        made: Operator,
+        branches: Sequence[Branch],
+        scale: Scale,
+        additions: int,
+    ) -> None:
+        """Say what was merged; a block that is merged again is told by its own branches."""
+        self.count += 1
+        self.flushed += made.flushed
+        said: list[str] = []
+        gone: list[Absorbed] = []
+        nodes, operations = additions, additions * branches[0].linear.geometry.outputs
+        for branch in branches:
+            inner = [b for n in branch.chain.nodes if (b := self._blocks.pop(n, None))]
+            said += [w for block in inner for w in block.branches] or [words(branch.chain)]
+            nodes += len(branch.chain.nodes) + sum(b.nodes_before - b.nodes_after for b in inner)
+            operations += branch.operations
+            gone += absorbed(branch.chain.nodes)
+            for other in branch.chain.nodes:
+                gone += self._absorbed.pop(other, [])
+        self._absorbed[node] = gone
+        self._blocks[node] = MergedBlock(
+            tensor,
+            node.op_type,
+            tuple(said),
+            made.kernel,
+            nodes,
+            made.nodes,
+            operations * scale.positions or None,
+            made.multiplications * scale.positions or None,
+        )
+
+
+def offsets(sum_: Tree, cluster: Cluster) -> Iterator[tuple[Addend, Array]]:
+    """The constant addends that fit into the bias of a cluster."""
+    for addend in sum_.addends:
+        value = offset(addend, cluster)
+        if value is not None:
+            yield addend, value
+
+
+def joined_value(graph: Graph, joint: Joint, result: Value) -> Value:
+    """A part of a concatenation that stays."""
+    value = graph.new_value(result.scope, f"{result.name}_merged", result)
+    if value.shape is not None:
+        shape = list(value.shape)
+        shape[joint.family.axis] = joint.geometry.outputs
+        value.shape = tuple(shape)
+    return value
+
+
+def nodes_of(branches: Iterable[Branch]) -> list[Node]:
+    """All nodes of some branches."""
+    return [node for branch in branches for node in branch.chain.nodes]

@@ -1,0 +1,49 @@
+"""How is a merge told? Branches in a few words, and the affines that went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bnfold.branches.reading import Chain, is_affine, is_linear
+from bnfold.graph import Node
+from bnfold.report import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """An affine that a merged operator took in."""
+
+    node: Node
+    direction: Direction
+
+
+def words(chain: Chain) -> str:
+    """A branch in a few words: "Conv 3x3", "BatchNormalization", "identity"."""
+    linear = [node for node in reversed(chain.nodes) if is_linear(node)]
+    if linear:
+        return ", ".join(sized(node) for node in linear)
+    return ", ".join(node.op_type for node in reversed(chain.nodes)) or "identity"
+
+
+def sized(node: Node) -> str:
+    """An operator with the size of its window."""
+    shape = node.attributes.get("kernel_shape")
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    if not shape and weight is not None and weight.shape is not None:
+        shape = weight.shape[2:]
+    return " ".join([node.op_type, "x".join(map(str, shape or ()))]).strip()
+
+
+def absorbed(nodes: Sequence[Node]) -> Iterator[Absorbed]:
+    """The affines of a chain: into an operator before them, or into one beside them."""
+    for index, node in enumerate(nodes):
+        if is_affine(node):
+            below = any(is_linear(other) for other in nodes[index:])
+            yield Absorbed(node, "backward" if below else "forward")
+
+
+def absorbed_constant(node: Node) -> Absorbed | None:
+    """An addition of a constant that became a bias; None where it adds more than that."""
+    computed = sum(v is not None and not v.is_constant for v in node.inputs)
+    return Absorbed(node, "backward") if is_affine(node) and computed == 1 else None
