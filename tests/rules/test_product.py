@@ -98,21 +98,22 @@ CASES = {
     "MatMul/forward/right factor of two": """
         x = Mul(X[N,C,O], s[C,1]); z = MatMul(Z[N,T,D], w[D,C]); y = MatMul(z, x)""",
     "com.microsoft.FusedMatMul/backward": """
-        h[N,O] = com.microsoft.FusedMatMul<alpha=0.5, transB=1>(X[N,C], w[O,C]);
+        @runtime h[N,O] = com.microsoft.FusedMatMul<alpha=0.5, transB=1>(X[N,C], w[O,C]);
         y = BN[O](h)""",
     "com.microsoft.FusedMatMul/backward/transA, rank 3": """
-        h[N,T,O] = com.microsoft.FusedMatMul<transA=1>(X[N,C,T], w[C,O]); y = Mul(h, s[O])""",
+        @runtime h[N,T,O] = com.microsoft.FusedMatMul<transA=1>(X[N,C,T], w[C,O]);
+        y = Mul(h, s[O])""",
     "com.microsoft.FusedMatMul/backward/left, transposed": """
-        h[N,O,T] = com.microsoft.FusedMatMul<transA=1, alpha=2.0>(w[N,C,O], X[N,C,T]);
+        @runtime h[N,O,T] = com.microsoft.FusedMatMul<transA=1, alpha=2.0>(w[N,C,O], X[N,C,T]);
         y = BN[O](h)""",
     "com.microsoft.FusedMatMul/forward": """
-        x = BN[C](X[N,C]);
+        @runtime x = BN[C](X[N,C]);
         y[N,O] = com.microsoft.FusedMatMul<alpha=0.5, transB=1>(x, w[O,C])""",
     "com.microsoft.FusedMatMul/forward/transA": """
-        x = BN[C](X[N,C,T]);
+        @runtime x = BN[C](X[N,C,T]);
         y[N,T,O] = com.microsoft.FusedMatMul<alpha=0.5, transA=1>(x, w[C,O])""",
     "com.microsoft.FusedMatMul/forward/left": """
-        x = BN[C](X[N,C,T]);
+        @runtime x = BN[C](X[N,C,T]);
         y[N,O,T] = com.microsoft.FusedMatMul<alpha=-1.0, transA=1>(w[N,C,O], x)""",
     "com.microsoft.FusedGemm/backward": """
         @judge h[N,O] = com.microsoft.FusedGemm<alpha=0.5, beta=2.0>(X[N,C], w[C,O], c[O]);

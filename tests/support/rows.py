@@ -11,14 +11,15 @@ A row is a few statements, `;` between them, each in ONNX's own syntax for nodes
   type, below a bound.
 - `NAME{1,C,-1}`: an int64 vector of these values; `NAME:float{0.5}` of another type;
   `NAME:float=0.5` a scalar.
+- `_` as an operand: an optional one that is absent.
 - `BN[C,flags](x)`: a BatchNormalization with random parameters: gammas of both signs and a zero.
-  Flags: `+` and `-` all gammas of that sign, `!` none is zero, `0` no shift, `1` all channels
-  alike.
+  Flags: `+` and `-` all gammas of that sign, `!` none is zero, `z` the first one is,
+  `0` no shift, `1` all channels alike.
 - `h[dims] = ...` says the shape of a result, where inference cannot tell.
 - `@opset=13`, `@type=float16`, ... ahead of it set what `Row` names.
 
-What nothing reads is an output of the graph. Every row is built twice: with all sizes different,
-and with all sizes equal, where a wrong axis hides.
+What nothing reads is an output of the graph, unless its name begins with `_`. Every row is built
+twice: with all sizes different, and with all sizes equal, where a wrong axis hides.
 """
 
 from __future__ import annotations
@@ -74,8 +75,12 @@ class Row:
     """The type of BatchNormalization's statistics, where it is another one."""
     kept: tuple[str, ...] = ()
     """Sites that stay."""
+    keep: tuple[str, ...] = ()
+    """Sites that are asked to stay, so that others have to pass."""
     judge: bool = False
     """ONNX Runtime has no kernel: only the float64 evaluation compares."""
+    runtime: bool = False
+    """There is no float64 evaluation: only ONNX Runtime compares."""
     teeth: str = ""
     """Why a fault of one percent cannot show in this row."""
 
@@ -86,9 +91,9 @@ def parse_row(name: str, text: str) -> Row:
     while match := re.match(r"\s*@(\w+)(?:=(\"[^\"]*\"|\S+))?\s*", text):
         key, value = match.groups()
         text = text[match.end() :]
-        kinds = {"opset": int, "ir": int, "judge": lambda _: True}
-        kinds |= {"kept": lambda v: tuple(v.split(","))}
-        settings[key] = kinds.get(key, lambda v: v.strip('"'))(value)
+        kinds = {"opset": int, "ir": int, "judge": bool, "runtime": bool}
+        kinds |= dict.fromkeys(("kept", "keep"), lambda v: tuple(v.split(",")))
+        settings[key] = kinds.get(key, lambda v: v.strip('"'))(value or "yes")
     return Row(name, text, **settings)
 
 
@@ -170,11 +175,13 @@ class Builder:
         beta, mean = self.rng.standard_normal((2, draw)) + 0.3
         var = self.rng.uniform(0.3, 2.0, draw)
         if draw > 2:
-            gamma[1], var[2] = 0.0, 0.01
+            gamma[0], gamma[1], gamma[2], var[2] = -0.8, 0.0, 1.3, 0.01
         if "!" in flags:
             gamma = np.where(gamma == 0, 0.7, gamma)
         if "+" in flags or "-" in flags:
             gamma = np.abs(np.where(gamma == 0, 0.7, gamma)) * (1 if "+" in flags else -1)
+        if "z" in flags:
+            gamma[0] = 0.0
         if "0" in flags:
             beta = mean = np.zeros(draw)
         data, stats = (TYPES[kind][1] for kind in (self.row.type, self.row.stats or self.row.type))
@@ -208,13 +215,14 @@ class Builder:
             first = outputs.split(",")[0].strip()
             inputs = f"{inputs}, {self.normalization(first, match['bn'])}"
         node = onnx.parser.parse_node(f"{outputs} = {op} {attributes} ({inputs})")
+        node.input[:] = ["" if name == "_" else name for name in node.input]
         self.nodes.append(node)
 
     def model(self) -> onnx.ModelProto:
         """The graph with what nothing reads as outputs."""
         read = {name for node in self.nodes for name in node.input}
         made = [name for node in self.nodes for name in node.output if name]
-        loose = [name for name in made if name not in read]
+        loose = [name for name in made if name not in read and name[0] != "_"]
         element = TYPES[self.row.type][0]
         outputs = [helper.make_tensor_value_info(name, element, None) for name in loose]
         graph = helper.make_graph(

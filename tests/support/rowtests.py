@@ -26,7 +26,7 @@ from rows import Built, Row, build
 import bnfold
 from bnfold.affine import Affine
 from bnfold.constants import Constant
-from bnfold.judge import Judge, Unjudgeable
+from bnfold.judge import Judge
 from bnfold.reasons import Reason
 from bnfold.rules.registry import BACKWARD, FORWARD, MICROSOFT, SOURCES, Source, Step
 
@@ -105,6 +105,9 @@ def distance(actual: Any, expected: Any) -> float:
 PLAIN = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 """com.microsoft's operators that without an activation are the plain ones."""
 
+OLD = {"Dropout": "Identity"}
+"""What operators with `is_test` do, which the evaluator does not know."""
+
 
 def judged(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs in float64. Raises Unjudgeable."""
@@ -113,17 +116,17 @@ def judged(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> dict[str, Any]:
     for node in copy.graph.node:
         if node.op_type in PLAIN:
             node.op_type, node.domain = PLAIN[node.op_type], ""
+        if node.op_type in OLD and any(a.name == "is_test" for a in node.attribute):
+            node.op_type = OLD[node.op_type]
+            del node.attribute[:]
     return Judge(copy).run(feeds)
 
 
 def truth(built: Built) -> dict[str, Any] | None:
-    """All tensors of the original in float64; None where an operator has no such evaluation."""
-    model = exposed(built.model, tensors(built.model))
-    try:
-        return judged(model, built.feeds)
-    except Unjudgeable:
-        assert any(node.domain for node in built.model.graph.node), "the judge should know this"
+    """All tensors of the original in float64; None where the row says that it cannot be."""
+    if built.row.runtime:
         return None
+    return judged(exposed(built.model, tensors(built.model)), built.feeds)
 
 
 def faults(built: Built, folded: onnx.ModelProto, exact: dict[str, Any] | None) -> list[str]:
@@ -131,7 +134,7 @@ def faults(built: Built, folded: onnx.ModelProto, exact: dict[str, Any] | None) 
     limit = UNITS[built.row.type] * ROUNDING[built.row.type]
     found: list[str] = []
     if exact is not None:
-        common = [name for name in tensors(folded) if name in exact]
+        common = [name for name in tensors(folded) if name in exact and name[0] != "_"]
         got = judged(exposed(folded, common), built.feeds)
         found += [
             f"{name}: {error:.2g} in float64"
@@ -163,15 +166,21 @@ def key_of(name: str) -> tuple[str, tuple[str, str]]:
     return direction, ("", operator)
 
 
+def fold(built: Built) -> bnfold.FoldResult:
+    """A row folded as it asks for, by nothing but the rules."""
+    return bnfold.fold(built.model, keep=built.row.keep, reparameterize=False)
+
+
 def all_folded(result: bnfold.FoldResult, built: Built) -> list[str]:
     """The affines of the row that should have been folded and were not, in words."""
     nodes = {name: node.op_type for node in built.model.graph.node for name in node.output}
+    stays = {*built.row.kept, *built.row.keep}
     left = [n.output[0] for n in result.model.graph.node if n.op_type == "BatchNormalization"]
-    return [f"{name} is left" for name in left if name not in built.row.kept] + [
+    return [f"{name} is left" for name in left if name not in stays] + [
         f"{site.tensor} ({site.op_type}) was kept: {site.code} {site.detail}"
         for site in result.sites
         if site.verdict != "folded"
-        and site.tensor not in built.row.kept
+        and site.tensor not in stays
         and nodes.get(site.tensor) == site.op_type
     ]
 
@@ -183,7 +192,7 @@ class RowTests:
         """The affine is gone, and every tensor that has kept its name has kept its value."""
         built = build(case, regime)
         onnx.checker.check_model(built.model, full_check=True)
-        result = bnfold.fold(built.model)
+        result = fold(built)
         assert not all_folded(result, built)
         assert result.sites
         onnx.checker.check_model(result.model, full_check=True)
@@ -192,16 +201,16 @@ class RowTests:
     def test_changes_nothing_else(self, case: Row, regime: str) -> None:
         """Argument, inputs and outputs stay; a second fold finds nothing; bytes are the same."""
         built = build(case, regime)
-        before = built.model.SerializeToString(deterministic=True)
-        folded = bnfold.fold(built.model).model
-        assert built.model.SerializeToString(deterministic=True) == before
+        before = content(built.model)
+        folded = fold(built).model
+        assert content(built.model) == before
         assert data_inputs(folded) == data_inputs(built.model)
         assert folded.graph.output == built.model.graph.output
         old, new = constants(built.model), constants(folded)
         assert [name for name in new if name in old and not same_bits(old[name], new[name])] == []
-        after = folded.SerializeToString(deterministic=True)
-        assert bnfold.fold(built.model).model.SerializeToString(deterministic=True) == after
-        assert bnfold.fold(folded).model.SerializeToString(deterministic=True) == after
+        assert content(fold(built).model) == content(folded)
+        if not case.keep:  # that has another name now
+            assert content(fold(replace(built, model=folded)).model) == content(folded)
 
     def test_has_teeth(self, case: Row) -> None:
         """Whatever the rule says, one percent off in any one place is seen."""
@@ -211,7 +220,7 @@ class RowTests:
         assert count, f"the rule of {case.name} is not used"
         for place in range(0 if case.teeth else count):
             with faulty(case, place) as spoiled:
-                result = bnfold.fold(built.model)
+                result = fold(built)
             assert all_folded(result, built) or faults(built, result.model, exact), spoiled
 
     def test_refuses(self, refusal: tuple[Reason, Row], regime: str) -> None:
@@ -233,6 +242,11 @@ def refused(built: Built, *reasons: Reason, **options: Any) -> bnfold.FoldResult
     assert result.model.graph.node == built.model.graph.node
     assert result.model.graph.initializer == built.model.graph.initializer
     return result
+
+
+def content(model: onnx.ModelProto) -> bytes:
+    """A model as a file."""
+    return model.SerializeToString(deterministic=True)
 
 
 def same_bits(left: Any, right: Any) -> bool:
@@ -334,7 +348,7 @@ def most_places(built: Built) -> int:
         return answer
 
     with rule_wrapped(built.row, record):
-        bnfold.fold(built.model)
+        fold(built)
     return max(counts)
 
 
