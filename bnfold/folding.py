@@ -14,7 +14,7 @@ import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold import functions
 from bnfold.apply import commit, store
 from bnfold.branches import Merging
-from bnfold.dimensions import extend_shapes
+from bnfold.dimensions import extend_shapes, size_arithmetic
 from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
 from bnfold.graph import Graph, Node, Value
@@ -116,6 +116,7 @@ class Folding:
         infer_shapes(self.graph)
         mark_constants(self.graph)
         extend_shapes(self.graph)
+        self.sizes = size_arithmetic(self.graph)
         self.sites: dict[Node, FoldSite] = {}
         self.origins: dict[Node, str] = {}
         """The model's own sources by the name that each had; what folds add is no site."""
@@ -144,7 +145,7 @@ class Folding:
     def sources(self) -> list[Node]:
         """All nodes that may be affines, in order."""
         nodes = sorted(self.graph.nodes, key=lambda n: n.position)
-        return [node for node in nodes if (node.domain, node.op_type) in SOURCES]
+        return [n for n in nodes if (n.domain, n.op_type) in SOURCES and n not in self.sizes]
 
     def fold(self) -> None:
         """Fold until nothing changes: a source that was kept is tried again when what its walk
@@ -175,7 +176,6 @@ class Folding:
         for direction, begin in search.candidates():
             try:
                 plan = begin()
-                check_gain(node, plan)
                 store(plan)
             except Refusal as refusal:
                 refusals.append((direction, refusal))
@@ -191,7 +191,7 @@ class Folding:
         source = read_source(node)
         if source is not None and self.origins.get(node) in self.keep:
             raise Refusal(Reason.KEPT_BY_REQUEST, "you asked to keep it")
-        if source is not None and node.op_type != NORMALIZATION and (kernel := kernel_of(node)):
+        if source is not None and source.work == 1 and (kernel := kernel_of(node)):
             raise Refusal(Reason.NO_GAIN, f"runtimes compute it as a part of {kernel}")
         return source
 
@@ -276,13 +276,6 @@ class Folding:
 def target_of(draft: Draft) -> Target:
     """Who took an affine in, by the name that it has in the model before."""
     return Target(tensor=draft.node.name, op_type=draft.node.op_type)
-
-
-def check_gain(node: Node, plan: Plan) -> None:
-    """A plan must take a node away, or put an Add in the place of a batch normalization."""
-    if plan.gain > 0 or (plan.gain == 0 and node.op_type == NORMALIZATION):
-        return
-    raise Refusal(Reason.NO_GAIN, "as many nodes would be added as removed")
 
 
 VAGUE = (

@@ -127,7 +127,13 @@ class Search:
                 continue
             node, steps = choices
             plan = self.choose(plan, node, steps)
+        self.check_gain(plan)
         return plan
+
+    def check_gain(self, plan: Plan) -> None:
+        """A plan must take a node away, or put an Add in the place of one that does more."""
+        if plan.gain < (1 if self.source.work == 1 else 0):
+            raise Refusal(Reason.NO_GAIN, "as many nodes would be added as removed")
 
     def choose(self, plan: Plan, node: Node, steps: Iterable[Step]) -> Plan:
         """The first alternative that completes; the plan with it. Raises the first refusal."""

@@ -51,7 +51,8 @@ def batch_norm(op: Operator) -> Source:
     gamma, beta, mean, var = (placed(p, op, rank) for p in parameters)
     check_channels(gamma, op)
     scale = gamma / np.sqrt(var + epsilon(op))
-    return Source(Affine(scale, beta - mean * scale), typical=np.abs(mean) + np.sqrt(np.abs(var)))
+    typical = np.abs(mean) + np.sqrt(np.abs(var))
+    return Source(Affine(scale, beta - mean * scale), typical=typical, work=2)
 
 
 def data_rank(op: Operator) -> int:
@@ -104,8 +105,7 @@ def arithmetic(op: Operator) -> Source | None:
     if len(sides) != 1:
         return None
     data = 1 - sides[0]
-    # Scalars and vectors of floats are sizes on their way to a shape, not features.
-    if len(op.shape(data)) < 2 or not is_float(op.constant(sides[0]).dtype):
+    if not is_float(op.constant(sides[0]).dtype):
         return None
     constant = broadcast_into(op, sides[0], op.shape(data))
     if constant is None or not np.isfinite(constant).all():
