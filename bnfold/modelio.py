@@ -20,7 +20,7 @@ from bnfold.external import locate
 from bnfold.files import check_output, unwritable, whole_or_nothing
 from bnfold.validation import EXPORT_AGAIN, checked, is_external, tensors
 
-__all__ = ["check_output", "load_model", "save_model"]
+__all__ = ["byte_size", "check_output", "load_model", "save_model"]
 
 Message = TypeVar("Message", ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto)
 
@@ -209,6 +209,20 @@ def _serialize(model: ModelProto) -> bytes | None:
         data: bytes = model.SerializeToString(deterministic=True)
         return data if len(data) <= PROTOBUF_LIMIT else None
     return None
+
+
+def byte_size(model: ModelProto) -> int:
+    """How many bytes a model takes, also past what protobuf can count."""
+    with contextlib.suppress(EncodeError):
+        return int(model.ByteSize())
+    weights = 0
+
+    def left_out(tensor: TensorProto) -> TensorProto:
+        nonlocal weights
+        weights += len(tensor.raw_data)
+        return _copy_without(tensor, "raw_data")
+
+    return int(_replace_weights(model, left_out).ByteSize()) + weights
 
 
 def _move_weights(model: ModelProto, location: str, file: BinaryIO) -> ModelProto:

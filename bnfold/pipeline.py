@@ -13,9 +13,10 @@ from pathlib import Path
 import onnx
 
 from bnfold import equivalence, speed
+from bnfold.comparison import JUDGE_SECONDS
 from bnfold.errors import NotEquivalent
 from bnfold.feeds import SAMPLES, Data
-from bnfold.modelio import check_output, load_model, save_model
+from bnfold.modelio import byte_size, check_output, load_model, save_model
 from bnfold.reasons import Reason
 from bnfold.report import (
     EquivalenceReport,
@@ -35,6 +36,8 @@ Progress = Callable[[str, int, int], None]
 ATTEMPTS = 8
 """Folds that are taken back one at a time; after that many, everything is."""
 
+UNCHANGED = "nothing was changed, so there was nothing to prove or to time"
+
 
 def optimize(
     model: Model,
@@ -53,17 +56,17 @@ def optimize(
     atol: float | None = None,
     rtol: float | None = None,
     force: bool = False,
-    budget_s: float = speed.BUDGET_S,
-    judge_seconds: float = equivalence.JUDGE_SECONDS,
+    budget_s: float = speed.GLANCE_S,
+    judge_seconds: float = JUDGE_SECONDS,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> OptimizeResult:
     """Fold a model, prove the result, measure it, and write it to `output` where that is given.
 
     `keep` names tensors whose nodes stay. A fold that fails the proof is taken back and reported
-    as `rolled_back`. `progress` is called as (stage, done, total). Raises NotEquivalent when even
-    the model with nothing folded fails, OutputError when `output` exists and `force` is not
-    given, and whatever `fold`, `verify` and `bench` raise; then no file is written.
+    as `rolled_back`. Where nothing could be folded nothing is proven or timed, and a note says so.
+    `progress` is called as (stage, done, total). Raises NotEquivalent when even the model with
+    nothing folded fails, OutputError when `output` exists and `force` is not given, and whatever `fold`, `verify` and `bench` raise; then no file is written.
     """
     if output is not None:
         check_output(output, force=force)  # before the long work, not after it
@@ -98,12 +101,14 @@ def optimize(
 
     proof: EquivalenceReport | None = None
     keep = tuple(keep)
-    if verify:
-        folds, proof = fold_until_proven(refold, prove)
-    else:
-        folds = refold(())
+    folds = refold(())
+    changed = is_changed(folds)
+    if not changed:
+        folds = dataclasses.replace(folds, notes=(*folds.notes, UNCHANGED))
+    elif verify:
+        folds, proof = fold_until_proven(folds, refold, prove)
     measured: SpeedReport | None = None
-    if bench:
+    if bench and changed:
         measured = speed.bench(
             model,
             folds.model,
@@ -112,6 +117,7 @@ def optimize(
             providers=providers,
             threads=threads,
             budget_s=budget_s,
+            precision=speed.GLANCE,
             seed=seed,
             progress=progress,
         )
@@ -123,10 +129,15 @@ def optimize(
         equivalence=proof,
         speed=measured,
         output=None if output is None else str(output),
-        original_bytes=original.ByteSize(),
-        bytes=folds.model.ByteSize(),
+        original_bytes=byte_size(original),
+        bytes=byte_size(folds.model),
         model=folds.model,
     )
+
+
+def is_changed(folds: FoldReport) -> bool:
+    """Whether a fold changed the model at all."""
+    return bool(folds.folded or folds.merged or folds.frozen_inputs or folds.removed_movement)
 
 
 def _say(progress: Progress | None, stage: str, done: int, total: int) -> None:
@@ -150,16 +161,16 @@ def _without_model(folds: FoldResult) -> FoldReport:
 
 
 def fold_until_proven(
+    folds: FoldResult,
     refold: Callable[[Iterable[str]], FoldResult],
     prove: Callable[[onnx.ModelProto], EquivalenceReport],
 ) -> tuple[FoldResult, EquivalenceReport]:
     """The most that can be folded and passes, with its proof. Raises NotEquivalent.
 
-    `refold` folds the original without the named tensors.
+    `folds` is where to start; `refold` folds the original without the named tensors.
     """
     taken_back: dict[str, str] = {}
     for attempt in range(ATTEMPTS + 1):
-        folds = refold(tuple(taken_back))
         report = prove(folds.model)
         if report:
             return _marked(folds, taken_back), report
@@ -168,7 +179,7 @@ def fold_until_proven(
         if not fresh:
             raise _hopeless(report)
         taken_back |= dict.fromkeys(fresh, failure_sentence(report))
-    folds = refold(tuple(taken_back))
+        folds = refold(tuple(taken_back))
     report = prove(folds.model)
     if not report:
         raise _hopeless(report)

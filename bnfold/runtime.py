@@ -21,6 +21,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.errors import InputError, ProviderUnavailable, RuntimeUnavailable
+from bnfold.modelio import byte_size
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -265,7 +266,7 @@ def _loadable(
         return
     proto = onnx.load(model) if isinstance(model, (str, Path)) else model
     proto = expose(proto, outputs) if outputs else proto
-    if proto.ByteSize() < _PROTOBUF_LIMIT:
+    if byte_size(proto) < _PROTOBUF_LIMIT:
         yield proto.SerializeToString()
         return
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:

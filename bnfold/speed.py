@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bnfold import pairing
 from bnfold.errors import BnfoldError, InputError
 from bnfold.feeds import Data, make_samples
-from bnfold.modelio import load_model
+from bnfold.modelio import byte_size, load_model
 from bnfold.report import SpeedMeasurement, SpeedReport
 from bnfold.runtime import (
     CPU,
@@ -43,6 +43,8 @@ Progress = Callable[[str, int, int], None]
 BUDGET_S = 20.0
 ENOUGH = 0.005
 """Half width of the interval, relative, at which more rounds tell nothing that matters."""
+GLANCE_S, GLANCE = 12.0, 0.02
+"""Budget and half width for a first impression, which `optimize` gives."""
 ROUNDS = (15, 2000)
 """Fewest and most rounds; below fifteen a bootstrap interval means little."""
 SAMPLE_S = 2e-3
@@ -64,13 +66,15 @@ def bench(
     levels: Sequence[Level] = ("all", "disable"),
     threads: int | None = None,
     budget_s: float = BUDGET_S,
+    precision: float = ENOUGH,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SpeedReport:
     """Time both models on each provider at each level; `budget_s` seconds are shared evenly.
 
-    The first sample of `data` is the input, else one generated at the sizes in `dims`. Raises
-    ModelError, InputError, RuntimeUnavailable and ProviderUnavailable.
+    Timing ends earlier where the 95 % interval is within `precision` of its middle. The first
+    sample of `data` is the input, else one generated at the sizes in `dims`. Raises ModelError,
+    InputError, RuntimeUnavailable and ProviderUnavailable.
     """
     if budget_s <= 0:
         raise InputError(f"a budget of {budget_s:g} s measures nothing", "give some seconds")
@@ -86,17 +90,16 @@ def bench(
     for done, (provider, level) in enumerate(plan):
         if progress is not None:
             progress("bench", done, len(plan))
-        setting = Setting(provider, level, threads, budget_s / len(plan), seed)
+        setting = Setting(provider, level, threads, budget_s / len(plan), seed, precision)
         measurements.append(measure(original, candidate, feeds, setting))
     return SpeedReport(
         measurements=tuple(measurements),
         seed=seed,
         sentence=own_folding(original, models[0]),
-        original_bytes=models[0].ByteSize(),
-        candidate_bytes=models[1].ByteSize(),
+        original_bytes=byte_size(models[0]),
+        candidate_bytes=byte_size(models[1]),
         original_nodes=len(models[0].graph.node),
         candidate_nodes=len(models[1].graph.node),
-        notes=tuple(_notes(measurements)),
         environment=environment() | {"cpus": str(_cpus())},
     )
 
@@ -110,6 +113,7 @@ class Setting:
     threads: int | None
     budget_s: float
     seed: int
+    precision: float = ENOUGH
 
 
 def measure(original: Model, candidate: Model, feeds: Feeds, setting: Setting) -> SpeedMeasurement:
@@ -130,7 +134,7 @@ def measure(original: Model, candidate: Model, feeds: Feeds, setting: Setting) -
     warmup = _warm_up(calls, setting.budget_s / 4)
     repeats = _repeats(calls)
     left = setting.budget_s - (time.perf_counter() - start)
-    times = _rounds(calls, repeats, left, setting.seed)
+    times = _rounds(calls, repeats, left, setting.seed, setting.precision)
     return _summarize(times, sessions, feeds, setting, warmup)
 
 
@@ -193,7 +197,11 @@ def _repeats(calls: Mapping[str, Callable[[], object]]) -> int:
 
 
 def _rounds(
-    calls: Mapping[str, Callable[[], object]], repeats: int, budget_s: float, seed: int
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    budget_s: float,
+    seed: int,
+    precision: float = ENOUGH,
 ) -> dict[str, NDArray[np.float64]]:
     """Times in seconds, one for each stream and round, until the interval is narrow enough."""
     rng = np.random.default_rng(seed)
@@ -207,18 +215,18 @@ def _rounds(
         elapsed = time.perf_counter() - start
         if elapsed > budget_s and done >= 3:  # a slow model gets three rounds, whatever it takes
             break
-        if done >= fewest and done % fewest == 0 and _is_narrow(times, seed):
+        if done >= fewest and done % fewest == 0 and _is_narrow(times, seed, precision):
             break
     return {name: np.array(values) for name, values in times.items()}
 
 
-def _is_narrow(times: Mapping[str, Sequence[float]], seed: int) -> bool:
+def _is_narrow(times: Mapping[str, Sequence[float]], seed: int, precision: float) -> bool:
     original, again, candidate = (np.array(times[name]) for name in STREAMS)
     both = (
         pairing.paired_ratio(original, candidate, seed),
         pairing.paired_ratio(original, again, seed),
     )
-    return all(ratio.half_width <= ENOUGH for ratio in both)
+    return all(ratio.half_width <= precision for ratio in both)
 
 
 def _summarize(
@@ -261,16 +269,6 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _notes(measurements: Sequence[SpeedMeasurement]) -> list[str]:
-    return [
-        f"cannot tell at level {m.level} on {m.provider}: the original against itself "
-        f"varies ×{m.control:.2f} [{m.control_interval[0]:.2f}, {m.control_interval[1]:.2f}]; "
-        "close other programs, or give a larger budget"
-        for m in measurements
-        if not m.stable
-    ]
 
 
 # --- attribution ---------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import numpy_helper, parser
 
-from bnfold import folding, pipeline
+from bnfold import folding, modelio, pipeline
 from bnfold.errors import InputError, NotEquivalent, OutputError
 from bnfold.pipeline import optimize
 from bnfold.report import FoldResult
@@ -217,3 +218,42 @@ def test_progress(model: onnx.ModelProto, tmp_path: Path) -> None:
         progress=lambda stage, *_: stages.append(stage),
     )
     assert {"fold", "judge", "bench", "write"} <= set(stages)
+
+
+def test_nothing_to_fold_is_not_proven(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """Where nothing changed, no time goes into a proof, and a note says so."""
+    path = tmp_path / "out.onnx"
+    result = optimize(model, path, keep=["b1", "y"])
+    assert (result.equivalence, result.speed) == (None, None)
+    assert pipeline.UNCHANGED in result.folds.notes
+    assert onnx.load(path).graph == model.graph
+
+
+def test_sizes_past_what_protobuf_counts(
+    model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of a model is known also where protobuf refuses to count it."""
+    expected = model.ByteSize()
+    total = modelio._replace_weights(model, lambda tensor: tensor).ByteSize()
+    assert total == expected
+
+    class Refusing:
+        def __init__(self, inner: onnx.ModelProto) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def ByteSize(self) -> int:
+            raise EncodeError("too large")
+
+    monkeypatch.setattr(modelio, "_replace_weights", lambda m, f: _through(m.inner, f))
+    assert expected - 40 <= modelio.byte_size(Refusing(model)) <= expected  # type: ignore[arg-type]
+
+
+def _through(model: onnx.ModelProto, replace: Callable[[Any], Any]) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(map(replace, model.graph.initializer))
+    return copy

@@ -46,11 +46,8 @@ def gain(report: SpeedReport) -> list[Line]:
 
 
 def _speed_notes(report: SpeedReport) -> list[Line]:
-    """What the runtime does by itself, and once what to do where nothing can be told.
-
-    The report has a note for each measurement that is not stable; here its line says so already.
-    """
-    texts = [report.sentence, *(n for n in report.notes if not n.startswith("cannot tell"))]
+    """What the runtime does by itself, and once what to do where nothing can be told."""
+    texts = [report.sentence, *report.notes]
     if not all(m.stable for m in report.measurements):
         texts.append("this machine is busy: close other programs, or give a longer --budget")
     return notes(filter(None, texts))
