@@ -66,7 +66,8 @@ def optimize(
     `keep` names tensors whose nodes stay. A fold that fails the proof is taken back and reported
     as `rolled_back`. Where nothing could be folded nothing is proven or timed, and a note says so.
     `progress` is called as (stage, done, total). Raises NotEquivalent when even the model with
-    nothing folded fails, OutputError when `output` exists and `force` is not given, and whatever `fold`, `verify` and `bench` raise; then no file is written.
+    nothing folded fails, OutputError when `output` exists and `force` is not given, and whatever
+    `fold`, `verify` and `bench` raise; then no file is written.
     """
     if output is not None:
         check_output(output, force=force)  # before the long work, not after it
