@@ -136,7 +136,8 @@ class Builder:
         if kind == "bool":
             return self.rng.integers(0, 2, shape).astype(dtype)
         if kind.startswith(("int", "uint")):
-            return self.rng.integers(0, self.number(below or "2"), shape).astype(dtype)
+            lowest = 1 if sign == "+" else 0
+            return self.rng.integers(lowest, self.number(below or "2"), shape).astype(dtype)
         values = self.rng.standard_normal(shape)
         if sign:
             values = (np.abs(values) + 0.2) * (1 if sign == "+" else -1)
@@ -185,7 +186,7 @@ class Builder:
         if "0" in flags:
             beta = mean = np.zeros(draw)
         data, stats = (TYPES[kind][1] for kind in (self.row.type, self.row.stats or self.row.type))
-        if self.row.stats and self.row.opset < 15:
+        if self.row.stats and self.row.opset >= 15:
             data = stats
         parts = {"gamma": gamma, "beta": beta, "mean": mean, "var": var}
         for part, values in parts.items():
