@@ -1,0 +1,130 @@
+"""How near to the original does a fold of a real model come? One line for each model of a folder.
+
+    nice -n 10 python tests/benchmarks/corpus_proof.py [FOLDER] [--seconds 60] [--shuffle 1]
+
+Skeletons without weights (`*.onnx.gz`) are filled by the `fill.py` that lies beside them. Each
+model is proven in a process of its own, which is ended when its time is up. The last lines name
+what is above twice the original's own error and what did not pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
+NEAR = 2.0
+"""A fold at more than so many times the original's own error is named at the end."""
+ROUNDED = 1e-6
+"""Below this an error is a few roundings: a ratio of two such numbers says nothing."""
+
+
+def prove(path: Path, samples: int) -> dict[str, Any]:
+    """Fold and verify one model; the facts that the table shows."""
+    import bnfold
+
+    model = filled(path) if path.suffix == ".gz" else path
+    folded = bnfold.fold(model)
+    facts: dict[str, Any] = {"folds": len(folded.folded), "merged": len(folded.merged)}
+    if not folded.folded and not folded.merged:
+        return {**facts, "verdict": "nothing to fold"}
+    report = bnfold.verify(model, folded.model, samples=samples, judge_seconds=30)
+    rows = [o for o in report.outputs if o.original_error is not None and o.candidate_error]
+    worst = max(rows, key=ratio_of, default=None)
+    verdict = "equivalent" if report else "not equivalent"
+    facts |= {"verdict": verdict, "judge": report.judge, "notes": list(report.notes)}
+    if worst is not None:
+        facts |= {"original": worst.original_error, "candidate": worst.candidate_error}
+        facts |= {"ratio": ratio_of(worst), "where": f"{worst.tensor} {worst.level}"}
+    if not report:
+        facts["culprit"] = report.culprit
+    return facts
+
+
+def filled(path: Path) -> Any:
+    """A skeleton with the deterministic weights that the corpus gives it."""
+    spec = importlib.util.spec_from_file_location("fill", path.with_name("fill.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fill(path, 0)
+
+
+def ratio_of(output: Any) -> float:
+    """Error of the candidate in units of the original's; of a few roundings where that is less."""
+    return float(output.candidate_error / max(output.original_error, ROUNDED / NEAR))
+
+
+def in_a_process(path: Path, samples: int, seconds: float) -> dict[str, Any]:
+    """`prove` where it can be ended, and where a crash is only its own."""
+    command = [sys.executable, __file__, "--one", str(path), "--samples", str(samples)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {"verdict": "out of time"}
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode == 0 and last.startswith("{"):
+        return dict(json.loads(last))
+    return {"verdict": "cannot run", "why": (done.stderr.strip().splitlines() or ["crashed"])[-1]}
+
+
+def line(path: Path, facts: dict[str, Any]) -> str:
+    """One row of the table."""
+    numbers = ""
+    if "ratio" in facts:
+        numbers = f"{facts['original']:9.1e} {facts['candidate']:9.1e} {facts['ratio']:6.2f}x"
+    more = facts.get("why") or facts.get("culprit") or facts.get("where") or ""
+    folds = f"{facts.get('folds', '-'):>4}"
+    return f"{facts['verdict']:<16}{folds} {numbers:<28} {path.stem}  {more}"[:200]
+
+
+def main() -> int:
+    """Run it; 1 where a fold is not equivalent."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=CORPUS)
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--shuffle", type=int, help="go in a random order of this seed")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each model")
+    parser.add_argument("--limit-mb", type=float, default=200.0, help="leave larger ones out")
+    options = parser.parse_args()
+    if options.one is not None:
+        print(json.dumps(prove(options.one, options.samples)))
+        return 0
+    if not options.folder.is_dir():
+        print(f"skipped: there is no corpus at {options.folder}")
+        return 0
+    paths = [p for kind in ("*.onnx", "*.onnx.gz") for p in options.folder.rglob(kind)]
+    paths.sort(key=lambda p: (p.stat().st_size, p))
+    if options.shuffle is not None:
+        random.Random(options.shuffle).shuffle(paths)
+    found: dict[Path, dict[str, Any]] = {}
+    for path in paths:
+        if path.stat().st_size <= options.limit_mb * 1e6:
+            found[path] = in_a_process(path, options.samples, options.seconds)
+            print(line(path, found[path]), flush=True)
+    return summary(found)
+
+
+def summary(found: dict[Path, dict[str, Any]]) -> int:
+    """The counts, and each case that needs a look."""
+    verdicts = [facts["verdict"] for facts in found.values()]
+    counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    wrong = [p for p, facts in found.items() if facts["verdict"] == "not equivalent"]
+    far = [p for p, f in found.items() if f.get("ratio", 0.0) > NEAR and p not in wrong]
+    for title, paths in (("Not equivalent:", wrong), (f"Above {NEAR:g} times:", far)):
+        for path in paths:
+            print(title, line(path, found[path]), *found[path].get("notes", ()), sep="\n    ")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
