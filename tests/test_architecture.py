@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS = {
     "values": "affine constants errors explanations reasons report",
-    "files": "modelio order validation",
-    "graph": "dimensions evaluate graph shapes",
+    "files": "external files modelio order skeleton validation",
+    "graph": "dimensions evaluate functions graph idioms seams shapes",
     "rules": "rules",
     "engine": "apply branches folding plan search",
-    "proof": "culprit equivalence feeds float64 judge kernels pairing ranges runtime sizes speed "
-    "yardstick",
-    "conductor": "pipeline testing",
+    "proof": "comparison culprit equivalence feeds float64 judge kernels pairing ranges runtime "
+    "sizes speed yardstick",
+    "conductor": "anatomy pipeline testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
 
@@ -43,7 +43,7 @@ LIBRARIES = {
     "rules": "numpy",
     "engine": "numpy onnx",
     "proof": "numpy onnx",
-    "conductor": "onnx",
+    "conductor": "numpy onnx",
 }
 """What of others each group may import, beside Python's own. Nothing imports click."""
 
