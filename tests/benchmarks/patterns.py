@@ -320,8 +320,8 @@ PATTERNS = [
         1,
     ),
     Pattern(
-        "MatMul, Reshape, BN along something else",
-        "h = MatMul(X[N,C], w[C,O]); r = Reshape(h, s{O,N}); y = BN[N](r)",
+        "MatMul, Reshape, BN along its rows",
+        "h = MatMul(X[N,C], w[C,O]); r = Reshape(h, s{1,N,O}); y = BN[N](r)",
         1,
     ),
     Pattern("Conv, Mul along the width", "h = Conv(X[N,C,H,W], w[O,C,1,1]); y = Mul(h, s[W])", 1),
