@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold import functions
 from bnfold.apply import commit, store
+from bnfold.bounds import Rounding, rounding
 from bnfold.branches import Merging
 from bnfold.dimensions import extend_shapes, size_arithmetic
 from bnfold.errors import InputError
@@ -180,7 +181,7 @@ class Folding:
             except Refusal as refusal:
                 refusals.append((direction, refusal))
                 continue
-            return self.commit(node, plan, direction)
+            return self.commit(node, plan, direction, rounding(source, plan))
         self.keep_site(node, summary(refusals))
         for met in search.visited:
             self.watchers.setdefault(met, {})[node] = None
@@ -195,7 +196,9 @@ class Folding:
             raise Refusal(Reason.NO_GAIN, f"runtimes compute it as a part of {kernel}")
         return source
 
-    def commit(self, node: Node, plan: Plan, direction: Direction) -> Iterable[Node]:
+    def commit(
+        self, node: Node, plan: Plan, direction: Direction, numbers: Rounding
+    ) -> Iterable[Node]:
         """Carry out a plan and note its site; the sources worth another look."""
         targets = tuple(target_of(d) for d in plan.drafts.values() if d.absorbs)
         crossed = [d for d in plan.drafts.values() if not d.absorbs and d.bypass is None]
@@ -209,6 +212,7 @@ class Folding:
             target=targets[0].tensor if targets else None,
             targets=targets,
             path=tuple(draft.op_type for draft in crossed),
+            **asdict(numbers),
         )
         again = {n: None for n in touched if (n.domain, n.op_type) in SOURCES}
         for met in touched:

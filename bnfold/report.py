@@ -67,6 +67,14 @@ class FoldSite:
     code: str | None = None
     reason: str | None = None
     detail: str | None = None
+    scale_range: tuple[float, float] | None = None
+    """Smallest and largest factor of the affine that was folded."""
+    shift_range: tuple[float, float] | None = None
+    bound: float | None = None
+    """What the rounding of the folded weights can change, relative to the output's magnitude and
+    known before anything is run; None where the model does not tell magnitudes."""
+    flagged: bool = False
+    """Whether the affine is so ill-conditioned that samples which agree say little of others."""
 
 
 @dataclass(frozen=True, slots=True)

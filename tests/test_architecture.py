@@ -18,7 +18,7 @@ GROUPS = {
     "files": "external files modelio order skeleton validation",
     "graph": "dimensions evaluate functions graph idioms seams shapes",
     "rules": "rules",
-    "engine": "apply branches folding plan search",
+    "engine": "apply bounds branches folding plan search",
     "proof": "comparison culprit equivalence feeds float64 judge kernels pairing ranges runtime "
     "sizes speed yardstick",
     "conductor": "anatomy pipeline testing",

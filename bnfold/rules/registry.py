@@ -89,13 +89,15 @@ class Source:
     """A node that is an affine of its input `data` by constants.
 
     `typical` is the magnitude that the input is known to have (|mean| + standard deviation, of
-    the affine's rank), where it is known. `work` counts the operations on each element.
+    the affine's rank), where it is known, and `result` that of the output.
+    `work` counts the operations on each element.
     """
 
     affine: Affine
     data: int = 0
     typical: Any = None
     work: int = 1
+    result: Any = None
 
 
 Steps = Step | Iterable[Step]

@@ -52,7 +52,8 @@ def batch_norm(op: Operator) -> Source:
     check_channels(gamma, op)
     scale = gamma / np.sqrt(var + epsilon(op))
     typical = np.abs(mean) + np.sqrt(np.abs(var))
-    return Source(Affine(scale, beta - mean * scale), typical=typical, work=2)
+    result = np.abs(beta) + np.abs(scale) * np.sqrt(np.abs(var))
+    return Source(Affine(scale, beta - mean * scale), typical=typical, work=2, result=result)
 
 
 def data_rank(op: Operator) -> int:

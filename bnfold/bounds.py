@@ -1,0 +1,99 @@
+"""How much can the rounding of a fold change, before anything is run?
+
+A fold stores `fl(s W)` and `fl(s b + t)` for an affine `s x + t` of `x = sum(W_i a_i) + b`, or
+going forward `fl(W s)` and `fl(b + sum(W t))`. Each stored number is off by at most the unit of
+rounding `u` of its type, relative to itself. To first order the output `y` then moves by at most
+
+    |change| <= u * (|s| * sum(|W_i a_i|) + |s b + t|) <= u * (k * |s| * X + |t|)
+
+where `X` is the magnitude of `x` and `k = (sum(|W_i a_i|) + |b|) / |x|` the condition of the
+operator's own sum. The fold multiplies a whole row of `W` by one number, so it leaves `k` as it
+was: the original loses the same factor when it sums. What the fold answers for is the rest,
+
+    bound = u * max_c(|s_c| X_c + |t_c|) / max_c(Y_c)
+
+relative to the magnitude `Y` of the output, per unit of `k`. The magnitudes are those of the
+statistics: `X = |mean| + sqrt(var)` and `Y = |beta| + |gamma| sqrt(var / (var + epsilon))`.
+Forward, what the operator sums is `y`, channel by channel, and the same quotient bounds the sum.
+
+`bound / u`, the condition of the affine, is 1 to 10 for trained networks. It is large where `s x`
+and `t` cancel: a mean far above the standard deviation, as in channels whose variance is near
+zero. Such a fold is flagged, and so is one whose scale amplifies by AMPLIFIES or more: there any
+deviation of the input from its statistics, a rounding included, grows by that factor.
+
+A constant Mul or Add tells no magnitudes. A scale alone has the bound `u`; with a shift the bound
+is not known and stays None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnfold.affine import Array
+from bnfold.constants import Constant
+from bnfold.plan import Plan
+from bnfold.rules.registry import Source
+
+CANCELS = 2.0**10
+"""A condition from which on a fold is flagged: ten bits of its weights cancel."""
+AMPLIFIES = 1e6
+"""A scale from which on a fold is flagged, whatever the statistics say of its input."""
+
+UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""The unit of rounding of each type that weights are stored in."""
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """The numbers of a fold, under the names that a site gives them."""
+
+    scale_range: Range
+    shift_range: Range
+    bound: float | None
+    flagged: bool
+
+
+def rounding(source: Source, plan: Plan) -> Rounding:
+    """What rounding can change in a complete plan, relative to the output's magnitude."""
+    affine = source.affine
+    known = condition(source)
+    largest = float(np.abs(affine.scale).max(initial=0.0))
+    return Rounding(
+        scale_range=_range(affine.scale),
+        shift_range=_range(affine.shift),
+        bound=None if known is None else known * unit(plan),
+        flagged=largest >= AMPLIFIES or (known is not None and known >= CANCELS),
+    )
+
+
+def condition(source: Source) -> float | None:
+    """`max(|s| X + |t|) / max(Y)` over the channels; None where no magnitudes are known."""
+    affine = source.affine
+    if affine.is_pure_scale:
+        return 1.0
+    if source.typical is None or source.result is None:
+        return None
+    reach = float((np.abs(affine.scale) * source.typical + np.abs(affine.shift)).max())
+    scale = float(np.max(source.result))
+    return reach / scale if scale > 0 else (float("inf") if reach > 0 else 0.0)
+
+
+def unit(plan: Plan) -> float:
+    """The coarsest rounding of a constant that the plan stores; 0 where it stores none."""
+    return max((UNITS.get(c.dtype.name, 0.0) for c in _stored(plan)), default=0.0)
+
+
+def _stored(plan: Plan) -> Iterator[Constant]:
+    for draft in plan.drafts.values():
+        yield from draft.constants.values()
+        if draft.bias is not None:
+            yield draft.bias
+
+
+def _range(values: Array) -> Range:
+    return float(values.min()), float(values.max())

@@ -1,0 +1,112 @@
+"""The a-priori bound: small for honest affines, large where digits cancel, and never exceeded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from bnfold import fold
+from bnfold.bounds import CANCELS, UNITS
+from bnfold.judge import Judge
+from bnfold.report import FoldSite
+
+TEXTS = {
+    "backward": "c = Conv(x, w, b) y = BatchNormalization(c, gamma, beta, mean, var)",
+    "forward": "c = BatchNormalization(x, gamma, beta, mean, var) y = Conv(c, w, b)",
+}
+
+
+def network(text: str, *, mean: float = 0.1, var: float = 1.0) -> onnx.ModelProto:
+    """One Conv and one normalization, of which one channel has this mean and variance."""
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]>\n'
+        f"g (float[N,4,H,W] x) => (float[N,4,P,Q] y) {{ {text} }}"
+    )
+    rng = np.random.default_rng(5)
+    arrays: dict[str, Any] = {
+        "w": rng.standard_normal((4, 4, 1, 1)),
+        "b": rng.standard_normal(4),
+        "gamma": 1 + 0.1 * rng.standard_normal(4),
+        "beta": 0.1 * rng.standard_normal(4),
+        "mean": 0.1 * rng.standard_normal(4),
+        "var": 1 + 0.1 * rng.random(4),
+    }
+    arrays["mean"][0], arrays["var"][0] = mean, var
+    for name, array in arrays.items():
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    return model
+
+
+def only_site(model: onnx.ModelProto) -> FoldSite:
+    (site,) = fold(model).sites
+    assert site.verdict == "folded"
+    return site
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_an_ordinary_affine_is_well_conditioned(text: str) -> None:
+    """A few units of rounding, no flag, and the numbers of the affine beside it."""
+    site = only_site(network(text))
+    assert site.bound is not None
+    assert 0 < site.bound < 10 * UNITS["float32"]
+    assert not site.flagged
+    assert site.scale_range is not None
+    assert 0.5 < site.scale_range[0] < site.scale_range[1] < 1.5
+    assert site.shift_range is not None
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_variance_near_zero_is_flagged(text: str) -> None:
+    """A channel that hardly varies around a large mean cancels in its shift."""
+    site = only_site(network(text, mean=30.0, var=1e-12))
+    assert site.bound is not None
+    assert site.bound > CANCELS * UNITS["float32"]
+    assert site.flagged
+
+
+def test_a_scale_of_a_million_is_flagged() -> None:
+    """Also where the bound is small: whatever enters, its deviations grow by that."""
+    model = network("c = Conv(x, w, b) y = Mul(c, beta)")
+    beta = next(t for t in model.graph.initializer if t.name == "beta")
+    beta.CopyFrom(numpy_helper.from_array(np.array(1e6, np.float32), "beta"))
+    site = only_site(model)
+    assert site.bound == UNITS["float32"]
+    assert site.flagged
+
+
+def test_a_plain_shift_tells_no_magnitude() -> None:
+    """The data behind a constant Add is not known ahead, and no number is invented."""
+    model = network("c = Conv(x, w, b) d = Reshape(c, s) y = Add(d, k)")
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 4, -1, 1]), "s"))
+    k = np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1, 1)
+    model.graph.initializer.append(numpy_helper.from_array(k, "k"))
+    model.graph.output[0].type.tensor_type.shape.dim[3].dim_value = 1
+    site = only_site(model)
+    assert site.bound is None
+    assert not site.flagged
+
+
+def test_kept_sites_have_no_numbers() -> None:
+    """What was not folded rounds nothing."""
+    result = fold(network(TEXTS["backward"]), keep=["y"])
+    assert (result.sites[0].bound, result.sites[0].scale_range) == (None, None)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize(("mean", "var"), [(0.1, 1.0), (30.0, 1e-2), (1000.0, 1e-4)])
+def test_the_bound_is_kept(text: str, mean: float, var: float) -> None:
+    """What the rounded weights change, evaluated in float64, stays below bound times condition."""
+    model = network(text, mean=mean, var=var)
+    folded = fold(model)
+    (site,) = folded.sites
+    assert site.bound is not None
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 4, 5, 5)).astype(np.float32)
+    before, after = (Judge(m).run({"x": x})["y"] for m in (model, folded.model))
+    change = np.abs(after - before).max() / np.abs(before).max()
+    condition = 40.0  # of a sum of four products and a bias, on data of this size
+    assert change <= condition * site.bound
