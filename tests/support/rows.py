@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
@@ -226,22 +226,22 @@ class Builder:
         loose = [name for name in made if name not in read and name[0] != "_"]
         element = TYPES[self.row.type][0]
         outputs = [helper.make_tensor_value_info(name, element, None) for name in loose]
-        graph = helper.make_graph(
+        proto = helper.make_graph(
             self.nodes,
             "row",
             list(self.inputs.values()),
             outputs,
             list(self.initializers.values()),
         )
-        graph.value_info.extend(info for info in self.known if info.name in read)
+        proto.value_info.extend(info for info in self.known if info.name in read)
         said = {info.name: info for info in self.known}
-        for output in graph.output:
+        for output in proto.output:
             if output.name in said:
                 output.CopyFrom(said[output.name])
         opsets = [helper.make_opsetid("", self.row.opset)]
         if any(node.domain == "com.microsoft" for node in self.nodes):
             opsets.append(helper.make_opsetid("com.microsoft", 1))
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=self.row.ir)
+        model = helper.make_model(proto, opset_imports=opsets, ir_version=self.row.ir)
         if self.row.ir < 4:
             graph_inputs = model.graph.input
             graph_inputs.extend(
@@ -275,7 +275,33 @@ def build(row: Row, regime: str) -> Built:
     return Built(row, builder.model(), builder.feeds)
 
 
-def from_text(text: str, **settings: Any) -> Built:
-    """A model for a test of its own, with all sizes different."""
-    row = parse_row("", text)
-    return build(replace(row, **settings), "different")
+def row(text: str) -> Built:
+    """A row outside of a table, with all sizes different."""
+    return build(parse_row("", text), "different")
+
+
+def parameters(name: str, size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """The parameters of a BatchNormalization, called `{name}g`, `b`, `m` and `v`."""
+    rng = np.random.default_rng([seed, size])
+    values = {
+        "g": (0.3 + np.abs(rng.standard_normal(size))) * rng.choice([-1, 1], size),
+        "b": rng.standard_normal(size),
+        "m": rng.standard_normal(size),
+        "v": rng.uniform(0.3, 2.0, size),
+    }
+    return {f"{name}{part}": array.astype(np.float32) for part, array in values.items()}
+
+
+def graph(text: str, arrays: dict[str, np.ndarray], *, opset: int = 18, ir: int = 10) -> Built:
+    """A model from ONNX's own text, with initializers, and random data for its inputs."""
+    header = f'<ir_version: {ir}, opset_import: ["": {opset}]>'
+    model = onnx.parser.parse_model(f"{header} agraph {text}")
+    tensors = [numpy_helper.from_array(np.asarray(v), n) for n, v in arrays.items()]
+    model.graph.initializer.extend(tensors)
+    rng, feeds = np.random.default_rng(1), {}
+    for info in model.graph.input:
+        kind = info.type.tensor_type
+        shape = [d.dim_value or 2 for d in kind.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        feeds[info.name] = np.asarray(rng.standard_normal(shape) * 2).astype(dtype)
+    return Built(Row("", text, opset=opset, ir=ir), model, feeds)
