@@ -34,8 +34,8 @@ class Merging:
         for node in sorted(self.graph.nodes, key=lambda n: n.position):
             if node.domain or node not in node.scope.nodes:
                 continue
-            if is_root(node, self.keep):
-                self.merge_sum(tree(node, self.keep))
+            if is_root(node):
+                self.merge_sum(tree(node))
             elif is_linear(node) and node.name not in self.keep:
                 self.merge_chain(node)
             elif node.op_type == "Concat" and node.name not in self.keep:
@@ -63,6 +63,8 @@ class Merging:
 
     def merge_sum(self, sum_: Tree) -> None:
         """Merge the branches of a sum; the other addends stay."""
+        if any(node.name in self.keep for node in sum_.nodes):
+            return
         done: list[tuple[Cluster, Operator]] = []
         biases: list[Addend] = []
         for cluster in clusters(sum_, self.keep):

@@ -26,6 +26,7 @@ CHAIN = 8
 """How many operators in a row one branch may have."""
 
 CONSTANT_OPERAND = frozenset({"Add", "Div", "Mul", "Sub"})
+POOL = "AveragePool"
 AFFINE = CONSTANT_OPERAND | {"BatchNormalization", "Neg"}
 
 
@@ -67,14 +68,14 @@ def chain(value: Value, keep: Collection[str]) -> Chain:
 
 
 def pair(last: Node, keep: Collection[str]) -> Chain | None:
-    """A linear operator with the one before it and the affines between; None where none is."""
+    """A weighty operator with the one before it and the affines between; None where none is."""
     index = data_index(last)
     data = None if index is None else last.inputs[index]
-    if data is None:
+    if data is None or last.op_type == POOL:
         return None
     before = chain(data, keep).nodes
     count = next((i + 1 for i, node in enumerate(before) if is_linear(node)), 0)
-    if not count:
+    if not count or before[count - 1].op_type == POOL:
         return None
     first = before[count - 1]
     base = first.inputs[data_index(first) or 0]
@@ -327,7 +328,7 @@ def require_known(op: Draft) -> None:
 
 
 LINEAR: dict[str, Callable[[Draft, int, Family], Linear]] = {
-    "AveragePool": average_pool,
+    POOL: average_pool,
     "Conv": conv,
     "Gemm": product,
     "MatMul": product,

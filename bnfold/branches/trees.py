@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from bnfold.branches.reading import is_exclusive
@@ -38,35 +37,35 @@ class Tree:
         return value
 
 
-def is_sum(node: Node | None, keep: Collection[str]) -> bool:
+def is_sum(node: Node | None) -> bool:
     """Whether the node adds values; with attributes (opset 6 and before) it may broadcast."""
     if node is None or node.domain or node.op_type not in SUMS or node.attributes:
         return False
-    return node.name not in keep and all(v is not None for v in node.inputs)
+    return all(v is not None for v in node.inputs)
 
 
-def joins(node: Node | None, keep: Collection[str], depth: int = LOOK_THROUGH) -> bool:
+def joins(node: Node | None, depth: int = LOOK_THROUGH) -> bool:
     """Whether the node adds computed values, itself or behind the constants that it adds."""
-    if not depth or node is None or not is_sum(node, keep):
+    if not depth or node is None or not is_sum(node):
         return False
     computed = [v for v in node.inputs if v is not None and not v.is_constant]
     if len(computed) != 1:
         return bool(computed)
-    return is_exclusive(computed[0]) and joins(computed[0].producer, keep, depth - 1)
+    return is_exclusive(computed[0]) and joins(computed[0].producer, depth - 1)
 
 
-def is_root(node: Node, keep: Collection[str]) -> bool:
+def is_root(node: Node) -> bool:
     """Whether a sum is not a part of a larger one."""
     result = node.outputs[0] if node.outputs else None
-    if result is None or not joins(node, keep):
+    if result is None or not joins(node):
         return False
     if not is_exclusive(result):
         return True
     reader, _ = next(iter(result.uses))
-    return not joins(reader, keep)
+    return not joins(reader)
 
 
-def tree(root: Node, keep: Collection[str]) -> Tree:
+def tree(root: Node) -> Tree:
     """All addends of a sum, in the order in which they are written."""
     result = Tree(root)
     waiting: list[tuple[Node | Addend, int]] = [(root, 1)]
@@ -81,7 +80,7 @@ def tree(root: Node, keep: Collection[str]) -> Tree:
             assert value is not None
             own = -sign if item.op_type == "Sub" and index == 1 else sign
             node = value.producer
-            if node is not None and is_exclusive(value) and joins(node, keep):
+            if node is not None and is_exclusive(value) and joins(node):
                 parts.append((node, own))
             else:
                 parts.append((Addend(value, own, item), own))
