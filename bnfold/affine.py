@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,18 @@ Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 
+@cache
+def constant(value: float, rank: int) -> Float64:
+    """One number at a rank."""
+    array = np.full((1,) * rank, value)
+    array.flags.writeable = False
+    return array
+
+
 def collapse(array: Float64) -> Float64:
     """Shrink to 1 every dimension along which all elements are equal: what is uniform, shows."""
+    if array.size == 1:
+        return array
     for axis, size in enumerate(array.shape):
         if size > 1:
             first = array.take([0], axis)
@@ -43,19 +54,27 @@ class Affine:
             object.__setattr__(self, name, array)
 
     @classmethod
+    def of_collapsed(cls, scale: Float64, shift: Float64) -> Affine:
+        """Without another look at arrays that are collapsed already: a search makes thousands."""
+        affine = object.__new__(cls)
+        object.__setattr__(affine, "scale", scale)
+        object.__setattr__(affine, "shift", shift)
+        return affine
+
+    @classmethod
     def identity(cls, rank: int) -> Affine:
         """The affine that changes nothing, for values of this rank."""
-        return cls(np.ones((1,) * rank), np.zeros((1,) * rank))
+        return cls.of_collapsed(constant(1.0, rank), constant(0.0, rank))
 
     @classmethod
     def of_scale(cls, scale: Float64) -> Affine:
         """Scale only."""
-        return cls(scale, np.zeros((1,) * scale.ndim))
+        return cls(scale, constant(0.0, scale.ndim))
 
     @classmethod
     def of_shift(cls, shift: Float64) -> Affine:
         """Shift only."""
-        return cls(np.ones((1,) * shift.ndim), shift)
+        return cls(constant(1.0, shift.ndim), shift)
 
     @property
     def rank(self) -> int:
@@ -104,12 +123,12 @@ class Affine:
     @property
     def scale_part(self) -> Affine:
         """The same without the shift."""
-        return Affine.of_scale(self.scale)
+        return Affine.of_collapsed(self.scale, constant(0.0, self.rank))
 
     @property
     def shift_part(self) -> Affine:
         """The same without the scale."""
-        return Affine.of_shift(self.shift)
+        return Affine.of_collapsed(constant(1.0, self.rank), self.shift)
 
     def equals(self, other: Affine) -> bool:
         """The same function, to the last bit."""
@@ -133,8 +152,7 @@ class Affine:
         scale, shift = np.broadcast_arrays(self.scale, self.shift)
         if ((scale == 0) & (shift != 0)).any():
             raise ZeroDivisionError("a scale is zero where the shift is not")
-        result = np.zeros(scale.shape)
-        return np.divide(shift, scale, out=result, where=scale != 0)
+        return np.asarray(np.divide(shift, scale, out=np.zeros(scale.shape), where=scale != 0))
 
     def apply(self, value: Array) -> Float64:
         """The affine of an array, in float64."""
@@ -146,7 +164,8 @@ class Affine:
 
     def transposed(self, permutation: Sequence[int]) -> Affine:
         """For `Transpose(x)`, given the affine of x."""
-        return self.moved(lambda a: a.transpose(permutation))
+        scale, shift = (a.transpose(permutation) for a in (self.scale, self.shift))
+        return Affine.of_collapsed(scale, shift)
 
     def reshaped(self, shape: Sequence[int], full: Sequence[int]) -> Affine:
         """Broadcast each array to `full`, then reshape it to `shape`."""
@@ -160,13 +179,15 @@ class Affine:
     def joined(parts: Sequence[Affine], sizes: Sequence[int], axis: int) -> Affine:
         """For a Concat along `axis` of values with these sizes there."""
 
-        def join(arrays: Sequence[Float64]) -> Float64:
-            ranks = [max(a.shape[d] for a in arrays) for d in range(arrays[0].ndim)]
-            full = []
-            for array, size in zip(arrays, sizes, strict=True):
-                shape = [*ranks]
-                shape[axis] = size
-                full.append(np.broadcast_to(array, shape))
-            return np.asarray(np.concatenate(full, axis))
+        ends = np.cumsum([0, *sizes])
 
-        return Affine(join([p.scale for p in parts]), join([p.shift for p in parts]))
+        def join(arrays: Sequence[Float64], fill: float) -> Float64:
+            shape = [max(a.shape[d] for a in arrays) for d in range(arrays[0].ndim)]
+            shape[axis] = int(ends[-1])
+            whole = np.full(shape, fill)
+            for array, start, end in zip(arrays, ends[:-1], ends[1:], strict=True):
+                if array.size > 1 or array.item() != fill:
+                    whole[(slice(None),) * axis + (slice(start, end),)] = array
+            return whole
+
+        return Affine(join([p.scale for p in parts], 1.0), join([p.shift for p in parts], 0.0))

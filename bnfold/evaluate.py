@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from bnfold.constants import FLOATS, Array, Constant
-from bnfold.graph import Graph, Node
+from bnfold.graph import Graph, Node, Shape
 
 DETERMINISTIC = frozenset(
     (
@@ -47,7 +47,7 @@ def knows_inputs(node: Node) -> bool:
     inputs = [value for value in node.inputs if value is not None]
     if node.op_type in ("Shape", "Size"):
         shape = inputs[0].shape if inputs else None
-        return shape is not None and all(isinstance(d, int) for d in shape)
+        return shape is not None and all(isinstance(d, int) for d in cut(node, shape))
     if node.op_type == "CastLike":
         return inputs[0].is_constant and inputs[-1].elem_type in FLOATS
     return bool(inputs) and all(value.is_constant for value in inputs)
@@ -75,6 +75,11 @@ def computed(node: Node, index: int, constants: list[Constant | None]) -> Array 
     if not all(known) or (node.op_type in GROWING and not is_small(node, constants)):
         return None
     return by_reference(node, index, [None if c is None else c.value() for c in constants])
+
+
+def cut(node: Node, shape: Shape) -> Shape:
+    """The dimensions that a Shape takes, with `start` and `end` from opset 15 on."""
+    return shape[node.attributes.get("start", 0) : node.attributes.get("end")]
 
 
 def output_dtype(node: Node) -> np.dtype[Any] | None:
@@ -137,8 +142,9 @@ def static_shape(node: Node) -> tuple[int, ...]:
 
 def shape_of(node: Node, _: list[Constant | None]) -> Array | None:
     """Shape of a static shape, with `start` and `end` from opset 15 on."""
-    start, end = node.attributes.get("start", 0), node.attributes.get("end")
-    return np.array(static_shape(node)[start:end], np.int64)
+    value = node.inputs[0]
+    shape = value.shape if value is not None else None
+    return None if shape is None else np.array(cut(node, shape), np.int64)
 
 
 def size_of(node: Node, _: list[Constant | None]) -> Array | None:

@@ -26,6 +26,9 @@ MISSING = object()
 SHAPE_READERS = frozenset({"Shape", "Size"})
 """Operators that look at the shape of a value only."""
 
+LOOKS_ASIDE = {("Shape", 0), ("Size", 0), ("CastLike", 1), ("EyeLike", 0)}
+"""Inputs, by operator and place, of which the elements do not matter, only shape or type."""
+
 
 class Value:
     """A tensor: who makes it, who reads it, and what is known of it.
@@ -95,7 +98,11 @@ class Value:
     @property
     def readers(self) -> Iterator[tuple[Node, int]]:
         """The uses that look at the elements, not only at the shape."""
-        return (use for use in self.uses if use[0].op_type not in SHAPE_READERS)
+        return (
+            (node, index)
+            for node, index in self.uses
+            if (node.op_type, index) not in LOOKS_ASIDE or node.domain
+        )
 
     @property
     def is_captured(self) -> bool:

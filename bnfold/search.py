@@ -170,7 +170,8 @@ class Search:
         plan.change(value)
         node = value.producer
         if node is None:
-            raise Refusal(Reason.NO_PRODUCER, f"{value.name} is an input of the graph")
+            reason = Reason.NOT_CONSTANT if value.is_overridable else Reason.NO_PRODUCER
+            raise Refusal(reason, f"{value.name} is an input of the graph")
         if uses[0][0].scope is not node.scope:
             raise Refusal(Reason.CAPTURED, f"{value.name} is made outside of the subgraph")
         self.tell_others(plan, value, affine, uses)
