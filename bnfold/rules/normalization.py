@@ -10,30 +10,49 @@ from bnfold.affine import Affine
 from bnfold.constants import Constant
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, forward, only
-from bnfold.rules.shared import Array, combined, lowered, per_channel, require_scale, static
-from bnfold.rules.sources import BATCH_NORM, epsilon, require_inference
+from bnfold.rules.shared import (
+    Array,
+    combined,
+    lowered,
+    per_channel,
+    require_scale,
+    require_uniform,
+    static,
+)
+from bnfold.rules.sources import BATCH_NORM, epsilon, is_by_element, require_inference
 
 
 @backward("BatchNormalization", attributes=BATCH_NORM)
 def batch_norm(op: Operator, affine: Affine) -> Step:
     """`gamma' = s gamma`, `beta' = s beta + t`."""
     require_inference(op)
-    scale, shift = per_channel(affine, 1, op)
-    return Step(inputs={1: Affine.of_scale(scale), 2: Affine(scale, shift)})
+    whole = of_parameters(affine, op)
+    return Step(inputs={1: whole.scale_part, 2: whole})
+
+
+def of_parameters(affine: Affine, op: Operator) -> Affine:
+    """The affine at the rank of the parameters, which have one value a channel or an element."""
+    if not is_by_element(op):
+        return Affine(*per_channel(affine, 1, op))
+    require_uniform(affine, [0], op.op_type)
+    if op.constant(1).rank != affine.rank - 1:
+        raise Refusal(Reason.UNKNOWN_SHAPE, "spatial=0 and parameters of another rank")
+    return affine.moved(lambda a: a.reshape(a.shape[1:]))
 
 
 @forward("BatchNormalization", attributes=BATCH_NORM)
 def batch_norm_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     """`gamma' = s gamma`, `beta' = beta + gamma (t - (1 - s) mean) / sqrt(var + epsilon)`."""
     require_inference(op)
-    scale, shift = per_channel(only(affines), 1, op)
+    whole = of_parameters(only(affines), op)
+    scale, shift = whole.scale, whole.shift
     gamma, beta, mean, var = (op.constant(i) for i in range(1, 5))
 
     def moved(beta: Array, gamma: Array, mean: Array, var: Array) -> Array:
         return np.asarray(beta + gamma * (shift - (1 - scale) * mean) / np.sqrt(var + epsilon(op)))
 
     return Step(
-        inputs={1: Affine.of_scale(scale)},
+        inputs={1: whole.scale_part},
         constants={2: combined(moved, beta.shape, beta, beta, gamma, mean, var)},
     )
 

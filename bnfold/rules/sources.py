@@ -75,9 +75,14 @@ def check_statistics(parameters: list[Any], added: float) -> None:
         raise Refusal(Reason.BAD_STATISTIC, "a variance plus epsilon is not above zero")
 
 
+def is_by_element(op: Operator) -> bool:
+    """Whether the parameters have one value an element: before opset 9 with `spatial=0`."""
+    return op.version < 9 and not op.attribute("spatial", 1)
+
+
 def placed(parameter: Any, op: Operator, rank: int) -> Any:
     """`(C,) -> (1, C, 1, ...)`; before opset 9 with `spatial=0` one value an element."""
-    if op.version < 9 and not op.attribute("spatial", 1):
+    if is_by_element(op):
         shape = op.shape(0)[1:]
         if not all(isinstance(d, int) for d in shape):
             raise Refusal(Reason.UNKNOWN_SHAPE, "spatial=0 and a shape that is not known")

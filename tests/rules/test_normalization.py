@@ -45,6 +45,15 @@ CASES = {
         @kept=x,m x = BN[C](X[N,C,H,W]); m = Mul(x, s[C,1,1])""",
     "BatchNormalization/backward/of a difference": """
         @kept=x,y x = BN[C](X[N,C,H,W]); y = Sub(t[C,1,1], x)""",
+    "BatchNormalization/backward/opset 7, a value an element": """
+        @opset=7 @judge @kept=x,y x = BatchNormalization<spatial=0>(
+        X[N,C,H,W], g[C,H,W], b[C,H,W], m[C,H,W], v+[C,H,W]); y = Mul(x, s[C,1,1])""",
+    "BatchNormalization/backward/opset 8, a value an element, along the height": """
+        @opset=8 @judge @kept=x,y x = BatchNormalization<spatial=0>(
+        X[N,C,H,W], g[C,H,W], b[C,H,W], m[C,H,W], v+[C,H,W]); y = Add(s[H,1], x)""",
+    "BatchNormalization/forward/opset 7, a value an element": """
+        @opset=7 @judge @kept=y a = Mul(X[N,C,H,W], s[C,1,1]); x = Add(a, t[W]);
+        y = BatchNormalization<spatial=0>(x, g[C,H,W], b[C,H,W], m[C,H,W], v+[C,H,W])""",
     "BatchNormalization/forward": "@kept=y x = BN[C](X[N,C,H,W]); y = BN[C](x)",
     "BatchNormalization/forward/through Relu": """
         @kept=y x = BN[C,+,0](X[N,C,H,W]); r = Relu(x); y = BN[C]<epsilon=0.1>(r)""",
