@@ -20,17 +20,39 @@ extrapolation_value keep_aspect_ratio_policy mode nearest_mode scales width_scal
 
 
 def resized_axes(op: Operator, rank: int) -> list[int]:
-    """The axes whose size may change; what cannot be told counts as changing."""
+    """The axes along which elements may come from others; what cannot be told counts.
+
+    A size may stay where the scale is not 1: `floor(3 * 1.2)` is 3.
+    """
     axes = op.attribute("axes")
     if axes is not None:
         return [axis % rank for axis in axes]
     source, target = op.shape(0), op.output_shape()
-    scales = factors(op, rank)
-    return [
-        axis
-        for axis in range(rank)
-        if scales[axis] != 1 and (source[axis] is None or source[axis] != target[axis])
-    ]
+    scales, crops = factors(op, rank), cropped_axes(op, rank)
+    stretches = op.attribute("keep_aspect_ratio_policy", "stretch") == "stretch"
+
+    def stays(axis: int) -> bool:
+        scale = scales[axis]
+        if scale is not None:
+            return scale == 1
+        return stretches and source[axis] is not None and source[axis] == target[axis]
+
+    return [axis for axis in range(rank) if axis in crops or not stays(axis)]
+
+
+def is_crop(op: Operator) -> bool:
+    """Whether a region of the input is resized."""
+    return bool(op.attribute("coordinate_transformation_mode") == "tf_crop_and_resize")
+
+
+def cropped_axes(op: Operator, rank: int) -> set[int]:
+    """The axes of which a part is taken; all where that is not known."""
+    if not is_crop(op):
+        return set()
+    region = op.constant(1).value().reshape(-1) if op.is_constant(1) else np.zeros(0)
+    if len(region) != 2 * rank:
+        return set(range(rank))
+    return {axis for axis in range(rank) if (region[axis], region[axis + rank]) != (0, 1)}
 
 
 def factors(op: Operator, rank: int) -> list[float | None]:
@@ -48,7 +70,7 @@ def factors(op: Operator, rank: int) -> list[float | None]:
 def check_resize(op: Operator, affine: Affine) -> None:
     """Refuse what does not commute: other axes' affines, and a shift beside extrapolation."""
     require_uniform(affine, resized_axes(op, affine.rank), op.op_type)
-    if op.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
+    if is_crop(op):
         require_scale(affine, op)
         if op.attribute("extrapolation_value", 0.0) != 0:
             raise Refusal(Reason.PADDED_SHIFT, f"{op.op_type} fills in a constant")

@@ -100,6 +100,23 @@ REFUSALS = {
         """x = Mul(X[N,C,H,W], s[C,1,1]); r = Resize<mode="linear">(x, _, z:float{1,2,1,1});
         y = Conv(r, w[O,2*C,3,3])""",
     ),
+    "channels that are sampled, though as many come out": (
+        Reason.CHANNEL_LOST,
+        """x = BN[C,0](X[N,C,H,W]); r = Resize<coordinate_transformation_mode="asymmetric">(
+        x, _, z:float{1,1.1,2,2}); y = Conv(r, w[O,C,3,3])""",
+    ),
+    "channels that are turned over": (
+        Reason.CHANNEL_LOST,
+        """x = BN[C,0](X[N,C,H,W]);
+        r = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize">(
+        x, roi:float{0,1,0,0,1,0,1,1}, z:float{1,1,2,2}); y = Conv(r, w[O,C,3,3])""",
+    ),
+    "a region computed at run time": (
+        Reason.CHANNEL_LOST,
+        """x = BN[C,0](X[N,C,H,W]);
+        r = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize">(
+        x, R[8], z:float{1,1,2,2}); y = Conv(r, w[O,C,3,3])""",
+    ),
     "a shift before zeros": (
         Reason.PADDED_SHIFT,
         "x = Add(X[N,C,H,W], t[C,1,1]); p = Pad(x, a{0,0,1,1,0,0,1,1}); y = Conv(p, w[O,C,3,3])",
