@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnfold.graph import Graph, Node, Value
+from bnfold.graph import Graph, Value
 from bnfold.plan import Draft, Plan
 from bnfold.search import CONTRADICTIONS, contradiction
 
@@ -19,14 +19,11 @@ def store(plan: Plan) -> None:
             raise contradiction(draft, error) from error
 
 
-def commit(graph: Graph, plan: Plan) -> tuple[dict[Node, None], list[Value]]:
-    """Carry out a plan whose constants are stored.
-
-    Returns the nodes that now look different, and the values where an affine was taken out.
+def commit(graph: Graph, plan: Plan) -> list[Value]:
+    """Carry out a plan whose constants are stored; the values where an affine was taken out.
     A value that holds something else gets a fresh name, so the same name is the same value in
     the model before and after.
     """
-    touched = neighbours(plan)
     for draft in plan.drafts.values():
         if draft.bypass is None:
             rewrite(graph, draft)
@@ -37,20 +34,8 @@ def commit(graph: Graph, plan: Plan) -> tuple[dict[Node, None], list[Value]]:
         graph.rename(value, graph.fresh_name(f"{value.name}_folded"))
     for draft in plan.drafts.values():
         if draft.bias is not None:
-            touched[add_bias(graph, draft)] = None
-    return touched, seams
-
-
-def neighbours(plan: Plan) -> dict[Node, None]:
-    """All nodes that the plan rewrites, or that make or read a value that changes."""
-    nodes: dict[Node, None] = dict.fromkeys(plan.drafts)
-    for draft in plan.drafts.values():
-        for value in (*draft.node.inputs, *draft.node.outputs):
-            if value is not None and not value.is_constant:
-                nodes.update((node, None) for node, _ in value.uses)
-                if value.producer is not None:
-                    nodes[value.producer] = None
-    return nodes
+            add_bias(graph, draft)
+    return seams
 
 
 def rewrite(graph: Graph, draft: Draft) -> None:
@@ -89,7 +74,7 @@ def bypass(graph: Graph, draft: Draft, moved: dict[Value, None]) -> Value:
     return data
 
 
-def add_bias(graph: Graph, draft: Draft) -> Node:
+def add_bias(graph: Graph, draft: Draft) -> None:
     """Add the draft's bias to its first output; the sum keeps the output's name."""
     node, constant = draft.node, draft.bias
     assert constant is not None
@@ -100,4 +85,4 @@ def add_bias(graph: Graph, draft: Draft) -> Node:
     bias = graph.add_constant(node.scope, f"{result.name}_bias", constant, array)
     node.outputs[0], product.producer = product, node
     node.is_dirty = True
-    return graph.insert_after(node, "Add", [product, bias], [result])
+    graph.insert_after(node, "Add", [product, bias], [result])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -121,7 +120,9 @@ class Folding:
         self.sites: dict[Node, FoldSite] = {}
         self.origins: dict[Node, str] = {}
         """The model's own sources by the name that each had; what folds add is no site."""
-        self.watchers: dict[Node, dict[Node, None]] = {}
+        self.met: set[Node] = set()
+        """The nodes that walks met which led nowhere."""
+        self.folded = 0
         self.flushed = 0
         self.seams: dict[Value, None] = {}
         """Values where an affine was taken out."""
@@ -149,43 +150,36 @@ class Folding:
         return [n for n in nodes if (n.domain, n.op_type) in SOURCES and n not in self.sizes]
 
     def fold(self) -> None:
-        """Fold until nothing changes: a source that was kept is tried again when what its walk
-        met has changed."""
-        queue = deque(self.sources())
-        waiting = dict.fromkeys(queue)
-        while queue:
-            node = queue.popleft()
-            waiting.pop(node, None)
-            if node not in node.scope.nodes:
-                continue
-            for other in sorted(self.attempt(node), key=lambda n: n.position):
-                if other not in waiting:
-                    waiting[other] = None
-                    queue.append(other)
+        """Try every source, again and again until none of them can go any more."""
+        before = -1
+        while before != self.folded:
+            before = self.folded
+            for node in self.sources():
+                if node in node.scope.nodes:
+                    self.attempt(node)
 
-    def attempt(self, node: Node) -> Iterable[Node]:
-        """Fold one source if that can be done; the sources worth another look."""
+    def attempt(self, node: Node) -> None:
+        """Fold one source if that can be done, and note what became of it."""
         try:
             source = self.read(node)
+            if source is not None:
+                plan, direction = self.plan(Search(node, source))
+                self.commit(node, plan, direction, rounding(source, plan))
         except Refusal as refusal:
             self.keep_site(node, refusal)
-            return ()
-        if source is None:
-            return ()
-        search = Search(node, source)
+
+    def plan(self, search: Search) -> tuple[Plan, Direction]:
+        """The first way that is complete and whose constants can be held. Raises Refusal."""
         refusals: list[tuple[Direction, Refusal]] = []
         for direction, begin in search.candidates():
             try:
                 plan = begin()
                 store(plan)
+                return plan, direction
             except Refusal as refusal:
                 refusals.append((direction, refusal))
-                continue
-            return self.commit(node, plan, direction, rounding(source, plan))
-        self.keep_site(node, summary(refusals))
-        for met in search.visited:
-            self.watchers.setdefault(met, {})[node] = None
-        return ()
+        self.met.update(search.visited)
+        raise summary(refusals)
 
     def read(self, node: Node) -> Source | None:
         """The node as a source, if it is one that may be folded. Raises Refusal."""
@@ -196,15 +190,13 @@ class Folding:
             raise Refusal(Reason.NO_GAIN, f"runtimes compute it as a part of {kernel}")
         return source
 
-    def commit(
-        self, node: Node, plan: Plan, direction: Direction, numbers: Rounding
-    ) -> Iterable[Node]:
-        """Carry out a plan and note its site; the sources worth another look."""
+    def commit(self, node: Node, plan: Plan, direction: Direction, numbers: Rounding) -> None:
+        """Carry out a plan and note its site."""
         targets = tuple(target_of(d) for d in plan.drafts.values() if d.absorbs)
         crossed = [d for d in plan.drafts.values() if not d.absorbs and d.bypass is None]
         self.flushed += sum(c.flushed for d in plan.drafts.values() for c in d.constants.values())
-        touched, seams = commit(self.graph, plan)
-        self.seams.update(dict.fromkeys(seams))
+        self.seams.update(dict.fromkeys(commit(self.graph, plan)))
+        self.folded += 1
         self.note(
             node,
             verdict="folded",
@@ -214,10 +206,6 @@ class Folding:
             path=tuple(draft.op_type for draft in crossed),
             **asdict(numbers),
         )
-        again = {n: None for n in touched if (n.domain, n.op_type) in SOURCES}
-        for met in touched:
-            again.update(self.watchers.pop(met, {}))
-        return again
 
     def note(self, node: Node, **facts: Any) -> None:
         """Say what became of one of the model's own sources."""
@@ -252,7 +240,7 @@ class Folding:
         known = functions.keys(self.graph.model)
         if not known:
             return set()
-        met = {(node.domain, node.op_type) for node in self.watchers}
+        met = {(node.domain, node.op_type) for node in self.met}
         return functions.holding(self.graph.model, NORMALIZATION) | (met & set(known))
 
     def left(self) -> int:
