@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnfold import testing
+    from bnfold import certificate, testing
     from bnfold.equivalence import verify
     from bnfold.errors import (
         BnfoldError,
@@ -56,6 +56,7 @@ __all__ = [
     "Target",
     "__version__",
     "bench",
+    "certificate",
     "explain",
     "fold",
     "inspect",
@@ -82,8 +83,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":
-        return import_module("bnfold.testing")
+    if name in ("certificate", "testing"):
+        return import_module(f"bnfold.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'bnfold' has no attribute {name!r}")
     value = getattr(import_module(f"bnfold.{_HOME[name]}"), name)

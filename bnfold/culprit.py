@@ -62,12 +62,23 @@ def first_departure(
     return largest if largest.error > DEPARTED else None
 
 
+def distances(
+    original: onnx.ModelProto,
+    candidate: onnx.ModelProto,
+    tensors: Sequence[str],
+    feeds: Mapping[str, Array],
+) -> dict[str, float]:
+    """By how much of its magnitude each tensor differs, on the CPU, optimizations off."""
+    return dict(_errors(original, candidate, tensors, feeds, CPU, cut=0.0))
+
+
 def _errors(
     original: onnx.ModelProto,
     candidate: onnx.ModelProto,
     tensors: Sequence[str],
     feeds: Mapping[str, Array],
     provider: Provider,
+    cut: float = 4.0,
 ) -> Iterator[tuple[str, float]]:
     """Each tensor's error, a batch of them at a time."""
     for start in range(0, len(tensors), BATCH):
@@ -79,14 +90,15 @@ def _errors(
         except BnfoldError:  # a type that cannot be an output
             continue
         for name in batch:
-            yield name, _distance(ours[name], theirs[name])
+            yield name, _distance(ours[name], theirs[name], cut)
 
 
 def _exposed(model: onnx.ModelProto, tensors: Sequence[str], provider: Provider) -> Session:
     return open_session(model, provider=provider, level="disable", outputs=tensors)
 
 
-def _distance(actual: Any, expected: Any) -> float:
+def _distance(actual: Any, expected: Any, cut: float) -> float:
+    """Relative error; nothing where it is below `cut` units of rounding."""
     if not isinstance(actual, np.ndarray) or not isinstance(expected, np.ndarray):
         return 0.0
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
@@ -97,4 +109,4 @@ def _distance(actual: Any, expected: Any) -> float:
     if yardstick.misplaced(actual, expected, None, rule).any():
         return float("inf")
     error = yardstick.errors(actual, expected, rule.tiny).larger
-    return error if error > 4 * rule.eps else 0.0
+    return error if error > cut * rule.eps else 0.0

@@ -7,16 +7,18 @@ is run with them off and at the deployment level. `bnfold.yardstick` says how fa
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from bnfold.comparison import JUDGE_SECONDS, Evidence, Runs, Table, as_tensors
 from bnfold.errors import BnfoldError, InputError, ProviderUnavailable
-from bnfold.feeds import SAMPLES, Data, make_samples
+from bnfold.feeds import SAMPLES, Data, Feeds, make_samples
 from bnfold.modelio import load_model
 from bnfold.report import EquivalenceReport, OutputComparison
 from bnfold.runtime import CPU, Level, Provider, environment, open_session
@@ -28,6 +30,9 @@ Progress = Callable[[str, int, int], None]
 
 DEPLOYED: tuple[Level, ...] = ("disable", "all")
 """The levels at which a candidate must pass: as written, and as it will be used."""
+
+GIVEN = "given"
+"""What the settings say of data that is no file."""
 
 
 def verify(
@@ -79,7 +84,30 @@ def verify(
     with np.errstate(all="ignore"):  # infinities are compared, not computed with
         for provider in providers or (CPU,):
             proof.compare_on(provider)
-    return proof.report()
+    settings = {
+        "samples": samples,
+        "dims": None if dims is None else dict(dims),
+        "data": _named_data(data),
+        "providers": list(providers or (CPU,)),
+        "judge_seconds": judge_seconds,
+    }
+    return proof.report(settings)
+
+
+def _named_data(data: Data | None) -> str | None:
+    if data is None:
+        return None
+    return str(Path(data).resolve()) if isinstance(data, (str, Path)) else GIVEN
+
+
+def digest(feeds: Feeds) -> str:
+    """The SHA-256 of a set of inputs."""
+    found = hashlib.sha256()
+    for name in sorted(feeds):
+        array = np.ascontiguousarray(feeds[name])
+        found.update(f"{name} {array.dtype} {array.shape};".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 class _Proof:
@@ -208,7 +236,7 @@ class _Proof:
                 f"by {found.error:.1e} of its scale"
             )
 
-    def report(self) -> EquivalenceReport:
+    def report(self, settings: dict[str, Any]) -> EquivalenceReport:
         """What was found."""
         return EquivalenceReport(
             outputs=tuple(self.comparisons),
@@ -221,6 +249,8 @@ class _Proof:
             rtol=self.evidence.rtol,
             notes=tuple(self.evidence.notes),
             environment=environment(),
+            digests=tuple(digest(sample.feeds) for sample in self.evidence.samples),
+            settings=settings,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -45,6 +46,15 @@ def unwritable(path: Path, error: Exception) -> OutputError:
     """The error for a file that the system does not let be written."""
     reason = getattr(error, "strerror", None) or str(error)
     return OutputError(f"{path} cannot be written: {reason}", "choose another path with -o")
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, read piece by piece. Raises OSError."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 class Writing:

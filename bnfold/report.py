@@ -189,6 +189,10 @@ class EquivalenceReport(Report):
     rtol: float | None = None
     notes: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
+    """The SHA-256 of each sample's inputs: names, types, shapes and bytes."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else it takes to prove the same again: sizes, data, providers, time."""
 
     @property
     def passed(self) -> bool:

@@ -21,7 +21,7 @@ GROUPS = {
     "engine": "apply bounds branches folding plan search",
     "proof": "comparison culprit equivalence feeds float64 judge kernels pairing ranges runtime "
     "sizes speed yardstick",
-    "conductor": "anatomy pipeline testing",
+    "conductor": "anatomy certificate pipeline pytest_plugin testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
 

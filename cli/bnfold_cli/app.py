@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -123,6 +123,7 @@ def optimize(
     provider: options.Provider = None,
     atol: options.Atol = None,
     rtol: options.Rtol = None,
+    certificate: options.Certificate = None,
     no_verify: options.NoVerify = False,
     no_bench: options.NoBench = False,
     threads: options.Threads = None,
@@ -142,6 +143,9 @@ def optimize(
     import bnfold
 
     target = None if dry_run else _target(model, output, force=force, in_place=in_place)
+    certifier = _certifier(
+        certificate, model, force=force, in_place=in_place, proven=not no_verify
+    )
     with console.progress("Loading") as progress:
         result = bnfold.optimize(
             model,
@@ -163,6 +167,9 @@ def optimize(
             **_given(samples=samples, budget_s=budget),
         )
     console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
+    if certifier is not None:
+        certifier(target or result.model, result.equivalence, result.folds)
+        console.show([line(f"Wrote {certificate}, the certificate")])
     console.document(_document("optimize", result.to_dict(), model=model))
     return YES
 
@@ -198,8 +205,8 @@ def inspect(
 
 @app.command()
 def verify(
-    original: options.Original,
-    candidate: options.Candidate,
+    original: options.MaybeOriginal = None,
+    candidate: options.MaybeCandidate = None,
     input: options.Input = None,
     dim: options.Dim = None,
     data: options.Data = None,
@@ -208,17 +215,32 @@ def verify(
     provider: options.Provider = None,
     atol: options.Atol = None,
     rtol: options.Rtol = None,
+    certificate: options.AnyCertificate = None,
+    rerun: options.Rerun = False,
+    force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     color: options.ColorOption = "auto",
     traceback: options.Traceback = False,
 ) -> int:
-    """Say whether two models compute the same. Exits with 1 if they do not."""
+    """Say whether two models compute the same. Exits with 1 if they do not.
+
+    With --certificate and no models, the certificate is held against the files that it names.
+    """
     dims = options.parse_dims(input, dim)
     console = Console(color, as_json=json, quiet=quiet)
+    if original is None and candidate is None and certificate is not None:
+        return _audit(console, certificate, rerun=rerun, verbose=verbose)
+    if original is None or candidate is None:
+        raise typer.BadParameter("give two models, or a --certificate and none")
+    if rerun:
+        raise typer.BadParameter(
+            "it makes the proof of a certificate again; give no models", param_hint="--rerun"
+        )
     import bnfold
 
+    certifier = _certifier(certificate, original, force=force)
     with console.progress("Loading") as progress:
         report = bnfold.verify(
             original,
@@ -233,6 +255,9 @@ def verify(
             **_given(samples=samples),
         )
     console.show(render.verify(report, verbose=verbose))
+    if certifier is not None:
+        certifier(candidate, report)
+        console.show([line(f"Wrote {certificate}, the certificate")])
     paths = {"original": original, "candidate": candidate}
     console.document(_document("verify", report.to_dict(), **paths))
     return YES if report else NO
@@ -328,6 +353,49 @@ def _target(model: Path, output: Path | None, *, force: bool, in_place: bool) ->
     if os.path.isfile(model):  # otherwise the error to tell is about the input
         check_output(target, force=force, source=model)
     return target
+
+
+def _audit(console: Console, certificate: Path, *, rerun: bool, verbose: bool) -> int:
+    """Hold a certificate against the files that it names."""
+    import bnfold
+
+    with console.progress("Loading") as progress:
+        audit = bnfold.certificate.check(certificate, rerun=rerun, progress=progress)
+    console.show(render.audit(audit, verbose=verbose))
+    console.document(_document("verify", audit.to_dict()))
+    return YES if audit else NO
+
+
+def _certifier(
+    path: Path | None,
+    original: Path,
+    *,
+    force: bool,
+    in_place: bool = False,
+    proven: bool = True,
+) -> Callable[..., None] | None:
+    """What writes a certificate when all is done; asked for before any work, so it can refuse."""
+    if path is None:
+        return None
+    if not proven:
+        raise typer.BadParameter("there is none without a proof", param_hint="--certificate")
+    from bnfold.files import check_output
+
+    check_output(path, force=force)
+    if not os.path.isfile(original):  # the error to tell is about the input
+        return lambda *_: None
+    from bnfold import certificate
+    from bnfold.modelio import load_model
+
+    # What --in-place replaces is kept, and has no file any more.
+    taken = {"original": certificate.fingerprint(original) | ({"path": None} if in_place else {})}
+    model = load_model(original) if in_place else original
+
+    def write(candidate: Any, proof: Any, folds: Any = None) -> None:
+        made = certificate.certify(model, candidate, proof, folds=folds, fingerprints=taken)
+        certificate.save(made, path, force=force)
+
+    return write
 
 
 def _given(**values: Any) -> dict[str, Any]:

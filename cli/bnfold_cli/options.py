@@ -43,6 +43,19 @@ Candidate = Annotated[
     typer.Argument(metavar="CANDIDATE", help="The model to hold against it.", show_default=False),
 ]
 
+MaybeOriginal = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[ORIGINAL]", help="The model as it was before folding.", show_default=False
+    ),
+]
+MaybeCandidate = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[CANDIDATE]", help="The model to hold against it.", show_default=False
+    ),
+]
+
 # -- what to fold -------------------------------------------------------------------------------
 
 Keep = Annotated[
@@ -162,6 +175,37 @@ Rtol = Annotated[
         help="The relative part of that rule.",
         rich_help_panel=PROOF,
         show_default=False,
+    ),
+]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate",
+        metavar="PATH",
+        help="Write what was proven of which files as JSON: hashes, versions, data, errors and "
+        "every fold with its bound.",
+        rich_help_panel=PROOF,
+        show_default=False,
+    ),
+]
+AnyCertificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate",
+        metavar="PATH",
+        help="With two models: write what was proven of them as JSON. Without: hold this "
+        "certificate against the files that it names.",
+        rich_help_panel=PROOF,
+        show_default=False,
+    ),
+]
+Rerun = Annotated[
+    bool,
+    typer.Option(
+        "--rerun",
+        metavar="",
+        help="With a certificate and no models: also prove them again, with the same data.",
+        rich_help_panel=PROOF,
     ),
 ]
 NoVerify = Annotated[

@@ -421,3 +421,16 @@ def test_sizes() -> None:
     assert _sizes(999, 10) == "999 → 10 bytes"
     assert _sizes(44_700_000, 600_000) == "44.7 → 0.6 MB"
     assert _sizes(5_000_000_000, 4_000_000_000) == "5.00 → 4.00 GB"
+
+
+def test_an_ill_conditioned_fold_is_told() -> None:
+    """Also where everything passed: a line with the tensor, its factors and the bound."""
+    site = replace(folded("bn7"), scale_range=(-0.5, 3.2e6), bound=2e-3, flagged=True)
+    shown = text(render.inspect(FoldReport(sites=(site,)), "m.onnx"))
+    assert (
+        "Ill-conditioned: bn7 scales by -5.0e-01 to 3.2e+06; rounding alone may change 2e-03 "
+        "of its magnitude\n"
+    ) in shown
+    unknown = replace(site, bound=None)
+    shown = text(render.inspect(FoldReport(sites=(unknown,)), "m.onnx"))
+    assert "Ill-conditioned: bn7 scales by -5.0e-01 to 3.2e+06\n" in shown

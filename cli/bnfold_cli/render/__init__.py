@@ -2,8 +2,8 @@
 
 from bnfold_cli.render.folds import inspect
 from bnfold_cli.render.outcome import optimize
-from bnfold_cli.render.proof import verify
+from bnfold_cli.render.proof import audit, verify
 from bnfold_cli.render.reasons import reasons
 from bnfold_cli.render.speed import bench
 
-__all__ = ["bench", "inspect", "optimize", "reasons", "verify"]
+__all__ = ["audit", "bench", "inspect", "optimize", "reasons", "verify"]

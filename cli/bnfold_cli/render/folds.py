@@ -82,7 +82,7 @@ def _potential(folds: FoldReport, verbose: bool) -> list[Line]:
     if folds.merged:
         blocks = counted(len(folds.merged), "block")
         lines.append(line(f"{blocks} of parallel branches can be merged"))
-    lines += notes(folds.notes)
+    lines += [*flagged(folds), *notes(folds.notes)]
     nodes = folds.normalizations
     more = "" if verbose or not folds.sites else "; -v lists every site"
     if nodes:
@@ -132,6 +132,19 @@ def headline(folds: FoldReport) -> list[Line]:
     if folds.flushed:
         values = counted(folds.flushed, "folded value was", "folded values were")
         lines.append(line(f"{values} too small to matter (subnormal) and became zero"))
+    return lines + flagged(folds)
+
+
+def flagged(folds: FoldReport) -> list[Line]:
+    """A line for each fold whose affine is ill-conditioned, whatever the samples say."""
+    lines = []
+    for site in folds.folded:
+        if site.flagged:
+            low, high = site.scale_range or (0.0, 0.0)
+            what = f" {site.tensor} scales by {low:.1e} to {high:.1e}"
+            if site.bound is not None:
+                what += f"; rounding alone may change {site.bound:.0e} of its magnitude"
+            lines.append(line(Span("Ill-conditioned:", "code"), what))
     return lines
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bnfold_cli.lines import Line, Span, columns, counted, line, notes
 
 if TYPE_CHECKING:
+    from bnfold.certificate import Audit
     from bnfold.report import EquivalenceReport, OutputComparison
 
 
@@ -37,6 +38,19 @@ def verify(report: EquivalenceReport, *, verbose: bool = False) -> list[Line]:
     if verbose:
         lines += [line(f"  ran {sample}") for sample in report.samples]
     return [*lines, *notes(report.notes)]
+
+
+def audit(found: Audit, *, verbose: bool = False) -> list[Line]:
+    """Whether a certificate holds, and what was looked at."""
+    if found:
+        lines = [line(Span("The certificate holds", "good"), f": {found.certificate}")]
+    else:
+        lines = [line(Span("The certificate does not hold", "bad"), f": {found.certificate}")]
+    lines += [line(f"  {problem}") for problem in found.problems]
+    lines += [line(f"  {text}") for text in found.checked]
+    if found.equivalence is not None:
+        lines += [line(), *verify(found.equivalence, verbose=verbose)]
+    return lines
 
 
 def evidence(report: EquivalenceReport, verbose: bool) -> list[Line]:
