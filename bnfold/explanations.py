@@ -259,11 +259,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         """,
         """
         example (float[2,2,4] x) => (float[2,2,4] y)
-        <float[2,2,1] w = {1, 2, 3, 4}, float[2] gamma = {0, 1}, float[2] one = {1, 1}> {
-          h = Conv(x, w)
-          a = Relu(h)
-          b = BatchNormalization(a, gamma, one, one, one)
-          y = Sigmoid(b)
+        <float[2] gamma = {0, 1}, float[2] one = {1, 1}> {
+          b = BatchNormalization(x, gamma, one, one, one)
+          c = Sigmoid(x)
+          y = Add(b, c)
         }
         """,
     ),
