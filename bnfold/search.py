@@ -136,7 +136,7 @@ class Search:
             raise Refusal(Reason.NO_GAIN, "as many nodes would be added as removed")
 
     def choose(self, plan: Plan, node: Node, steps: Iterable[Step]) -> Plan:
-        """The first alternative that completes; the plan with it. Raises the first refusal."""
+        """The first alternative that completes; the plan with it. Raises Refusal."""
         refusals: list[Refusal] = []
         iterator = iter(steps)
         step = next(iterator, None)
@@ -151,7 +151,10 @@ class Search:
             except Refusal as refusal:
                 refusals.append(refusal)
             step = following
-        raise refusals[0] if refusals else Refusal(Reason.OPAQUE_OP, f"{node.op_type} stops")
+        if not refusals:
+            raise Refusal(Reason.OPAQUE_OP, f"{node.op_type} stops")
+        # An alternative that is possible and not worth it says more than one that is not possible.
+        raise max(refusals, key=lambda refusal: refusal.reason is Reason.NO_GAIN)
 
     def take(self, plan: Plan, node: Node, step: Step) -> None:
         """Take one alternative. Raises Refusal."""
