@@ -21,6 +21,7 @@ GROUPS = {
     "engine": "apply bounds branches folding plan search",
     "proof": "comparison culprit equivalence feeds float64 judge kernels pairing ranges runtime "
     "sizes speed yardstick",
+    "page": "html",
     "conductor": "anatomy certificate pipeline pytest_plugin testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "rules": "values rules",
     "engine": "values files graph rules engine",
     "proof": "values files proof",
+    "page": "values files page",
     "conductor": "values files engine proof conductor",
 }
 """Rules never edit a graph, and a proof never knows how the fold was made."""
@@ -43,6 +45,7 @@ LIBRARIES = {
     "rules": "numpy",
     "engine": "numpy onnx",
     "proof": "numpy onnx",
+    "page": "numpy jinja2 matplotlib",
     "conductor": "numpy onnx",
 }
 """What of others each group may import, beside Python's own. Nothing imports click."""
@@ -53,6 +56,7 @@ MODULE_LIBRARIES = {
     "explanations": "",
     "kernels": "numpy",
     "pairing": "numpy",
+    "pytest_plugin": "onnx pytest",
     "reasons": "",
     "report": "",
     "runtime": "numpy onnx onnxruntime",

@@ -66,7 +66,8 @@ def test_dependencies_are_declared(project: dict[str, Any]) -> None:
         project["project"]["dependencies"] + project["project"]["optional-dependencies"]["cpu"]
     )
     names = {line.split(">")[0].split("=")[0].strip() for line in declared}
-    allowed = {IMPORT_NAMES.get(name, name) for name in names} | {"rich"}  # comes with typer
+    allowed = {IMPORT_NAMES.get(name, name) for name in names} | {"rich", "pytest"}
+    # rich comes with typer, and pytest loads its plugin itself
     for folder in ("bnfold", "cli/bnfold_cli"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for library in libraries(path) - {"bnfold", "bnfold_cli"}:
