@@ -107,7 +107,13 @@ class Console:
         from rich.text import Text
 
         rich = RichConsole(
-            file=stream, force_terminal=True, markup=False, highlight=False, emoji=False
+            file=stream,
+            force_terminal=True,
+            color_system="standard",  # it was decided already, whatever TERM and NO_COLOR say
+            no_color=False,
+            markup=False,
+            highlight=False,
+            emoji=False,
         )
         for spans in clean:
             styled = Text.assemble(*((s.text, RICH_STYLES[s.style]) for s in spans))

@@ -56,6 +56,8 @@ def test_same_words_with_and_without_color(
     Console("never").show([VERDICT])
     plain = capsys.readouterr().out
     assert plain == "Folded [red]/a/[b]:1 \\x1b[2Jx\\x0a\n"
+    monkeypatch.setenv("NO_COLOR", "1")  # the option wins
+    monkeypatch.setenv("TERM", "dumb")
     Console("always").show([VERDICT])
     colored = capsys.readouterr().out
     assert "\x1b[32mFolded\x1b[0m" in colored
