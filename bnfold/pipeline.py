@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 
 from bnfold import equivalence, speed
+from bnfold.anatomy import dissect
 from bnfold.comparison import JUDGE_SECONDS
 from bnfold.errors import NotEquivalent
 from bnfold.feeds import SAMPLES, Data
@@ -132,6 +133,7 @@ def optimize(
         output=None if output is None else str(output),
         original_bytes=byte_size(original),
         bytes=byte_size(folds.model),
+        anatomy=dissect(original, folds.model, folds),
         model=folds.model,
     )
 

@@ -96,6 +96,54 @@ class MergedBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Magnitudes of the channels of a tensor, in short."""
+
+    channels: int
+    smallest: float
+    quartile: float
+    median: float
+    third_quartile: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One operator of a small graph: what it reads and makes, constants only counted."""
+
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: int = 0
+    is_site: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SiteAnatomy:
+    """What a site was and what became of it: magnitudes of its channels, and what is around it.
+
+    `scale` are the factors of the affine, `weight_before` and `weight_after` the largest
+    magnitude in each output channel of the first target's weight (after: all folds into it).
+    """
+
+    tensor: str
+    scale: Spread | None
+    weight_before: Spread | None
+    weight_after: Spread | None
+    before: tuple[Box, ...]
+    after: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What the whole model and each site consist of, before and after."""
+
+    operators_before: dict[str, int]
+    operators_after: dict[str, int]
+    sites: tuple[SiteAnatomy, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FoldReport(Report):
     """What a fold did, or would do."""
 
@@ -303,4 +351,6 @@ class OptimizeResult(Report):
     """The file that was written."""
     original_bytes: int = 0
     bytes: int = 0
+    anatomy: Anatomy | None = None
+    """What each site was and became, for those who draw it."""
     model: onnx.ModelProto = field(kw_only=True, repr=False, metadata={"json": False})

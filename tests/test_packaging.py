@@ -62,9 +62,8 @@ def test_the_command_is_declared(project: dict[str, Any]) -> None:
 
 def test_dependencies_are_declared(project: dict[str, Any]) -> None:
     """Everything that the two installed packages import is a dependency or an extra of users."""
-    declared = (
-        project["project"]["dependencies"] + project["project"]["optional-dependencies"]["cpu"]
-    )
+    extras = project["project"]["optional-dependencies"]
+    declared = project["project"]["dependencies"] + extras["cpu"] + extras["report"]
     names = {line.split(">")[0].split("=")[0].strip() for line in declared}
     allowed = {IMPORT_NAMES.get(name, name) for name in names} | {"rich", "pytest"}
     # rich comes with typer, and pytest loads its plugin itself
@@ -87,8 +86,8 @@ def libraries(path: Path) -> set[str]:
 def test_both_runtimes_are_never_asked_for_together(project: dict[str, Any]) -> None:
     """With onnxruntime beside onnxruntime-gpu, CUDA vanishes."""
     extras = project["project"]["optional-dependencies"]
-    assert extras["test"] == ["bnfold[cpu,test-tools]"]
-    assert extras["test-gpu"] == ["bnfold[gpu,test-tools]"]
+    assert extras["test"] == ["bnfold[cpu,report,test-tools]"]
+    assert extras["test-gpu"] == ["bnfold[gpu,report,test-tools]"]
     assert not [line for line in extras["test-tools"] if line.startswith("onnxruntime")]
 
 
@@ -124,5 +123,6 @@ def test_the_wheel_holds_two_packages(tmp_path: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"bnfold", "bnfold_cli"}
     assert "bnfold/py.typed" in names
+    assert {f"bnfold/html/template/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any("__pycache__" in name for name in names)

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from json import loads as json_of
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bnfold_cli import options, render
-from bnfold_cli.console import Console
+from bnfold_cli.console import Console, finite
 from bnfold_cli.exits import COULD_NOT, INTERRUPTED, NO, YES, describe
 from bnfold_cli.lines import line
 
@@ -45,7 +47,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Every error ends here, as two lines."""
     flags = set(arguments[: arguments.index("--")] if "--" in arguments else arguments)
     try:
-        code = app(args=list(arguments), prog_name="bnfold", standalone_mode=False)
+        code = app(
+            args=list(arguments), prog_name="bnfold", standalone_mode=False, obj=tuple(arguments)
+        )
         return int(code or YES)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -107,8 +111,10 @@ def bnfold(
 
 @app.command()
 def optimize(
+    context: typer.Context,
     model: options.Model,
     output: options.Output = None,
+    report: options.Report = None,
     force: options.Force = False,
     in_place: options.InPlace = False,
     dry_run: options.DryRun = False,
@@ -143,6 +149,9 @@ def optimize(
     import bnfold
 
     target = None if dry_run else _target(model, output, force=force, in_place=in_place)
+    if report is not None:
+        _check_page(report, force=force)
+    files = _file("original", model)  # now: --in-place replaces it
     certifier = _certifier(
         certificate, model, force=force, in_place=in_place, proven=not no_verify
     )
@@ -167,10 +176,16 @@ def optimize(
             **_given(samples=samples, budget_s=budget),
         )
     console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
+    document = _document("optimize", result.to_dict(), model=model)
+    files += _file("folded", target)
+    document |= {"reproduce": _typed(context), "files": files}
     if certifier is not None:
         certifier(target or result.model, result.equivalence, result.folds)
         console.show([line(f"Wrote {certificate}, the certificate")])
-    console.document(_document("optimize", result.to_dict(), model=model))
+    if report is not None:
+        _write_page(document, report, force=force)
+        console.show([line(f"Wrote {report}, the report")])
+    console.document(document)
     return YES
 
 
@@ -338,6 +353,25 @@ def explain(
     return YES
 
 
+@app.command()
+def report(
+    result: options.Result,
+    output: options.Page = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    color: options.ColorOption = "auto",
+    traceback: options.Traceback = False,
+) -> int:
+    """Draw a result of `optimize --json` as one self-contained HTML page."""
+    console = Console(color, quiet=quiet)
+    target = output or result.with_name(result.name.removesuffix(".json") + ".html")
+    _check_page(target, force=force)
+    with console.progress("Drawing"):
+        _write_page(_read_result(result), target, force=force)
+    console.show([line(f"Wrote {target}, the report")])
+    return YES
+
+
 # -- helpers ------------------------------------------------------------------------------------
 
 
@@ -396,6 +430,50 @@ def _certifier(
         certificate.save(made, path, force=force)
 
     return write
+
+
+def _check_page(path: Path, *, force: bool) -> None:
+    """Whether a page can be made and written, asked before any work is done."""
+    from bnfold.files import check_output
+    from bnfold.html import check_libraries
+
+    check_libraries()
+    check_output(path, force=force)
+
+
+def _write_page(document: dict[str, Any], path: Path, *, force: bool) -> None:
+    from bnfold.html import write
+
+    write(finite(document), path, force=force)
+
+
+def _read_result(path: Path) -> Any:
+    from bnfold.errors import InputError
+
+    try:
+        return json_of(path.read_bytes())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path} cannot be read: {reason}", "check the path") from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"{path} is not JSON", "give what `bnfold optimize MODEL --json` prints"
+        ) from None
+
+
+def _file(role: str, path: Path | None) -> list[dict[str, Any]]:
+    """A file by its hash; nothing for one that is not there."""
+    from bnfold.files import sha256
+
+    if path is None or not path.is_file():
+        return []
+    size = path.stat().st_size
+    return [{"role": role, "path": str(path), "bytes": size, "sha256": sha256(path)}]
+
+
+def _typed(context: typer.Context) -> str:
+    """The command as it would be typed again."""
+    return shlex.join(("bnfold", *(context.obj or ())))
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -56,6 +56,15 @@ MaybeCandidate = Annotated[
     ),
 ]
 
+Result = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RESULT",
+        help="What `bnfold optimize --json` printed, in a file.",
+        show_default=False,
+    ),
+]
+
 # -- what to fold -------------------------------------------------------------------------------
 
 Keep = Annotated[
@@ -270,6 +279,27 @@ Output = Annotated[
         "-o",
         metavar="PATH",
         help="Where to write the folded model; MODEL.folded.onnx beside the input if not given.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="PATH",
+        help="Also write the result as one self-contained HTML page, with pictures. "
+        "Needs the extra `report`.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
+Page = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Where to write the page; RESULT.html beside the result if not given.",
         rich_help_panel=OUTPUT,
     ),
 ]

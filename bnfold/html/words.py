@@ -1,0 +1,148 @@
+"""How does the page say it? Verdicts and figures in words; plain text in, plain text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Json = Mapping[str, Any]
+Tone = Literal["good", "bad", "neutral"]
+
+NORMALIZATION = "BatchNormalization"
+STATES = {"folded": "folded", "kept": "kept", "rolled_back": "taken back"}
+JUDGES = {
+    "float64": "judged by a float64 evaluation of the original",
+    "noise": "judged by the noise between the runtime's own levels",
+    "tolerance": "judged element by element, by atol and rtol",
+}
+UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One answer: the word first, what supports it after."""
+
+    word: str
+    evidence: str
+    tone: Tone = "neutral"
+
+
+def number(value: float) -> str:
+    """Three digits, which is more than most figures deserve."""
+    return f"{value:.3g}"
+
+
+def ratio(value: float) -> str:
+    """A speedup."""
+    return f"×{value:.2f}"
+
+
+def interval(value: float, limits: Sequence[float]) -> str:
+    """A speedup with its interval."""
+    return f"{ratio(value)} [{limits[0]:.2f}, {limits[1]:.2f}]"
+
+
+def where(measurement: Json) -> str:
+    """Provider and level, short enough for a title."""
+    provider = str(measurement["provider"]).removesuffix("ExecutionProvider")
+    return f"{provider}, level {measurement['level']}"
+
+
+def size(count: int) -> str:
+    """Bytes in a readable unit."""
+    unit, scale = next(((u, s) for u, s in UNITS if count >= s), UNITS[-1])
+    return f"{count / scale:.3g} {unit}" if scale > 1 else f"{count} bytes"
+
+
+def headline(folds: Json) -> str:
+    """How many of how many."""
+    nodes = [s for s in folds["sites"] if s["op_type"] == NORMALIZATION]
+    chosen, what = (nodes, NORMALIZATION) if nodes else (folds["sites"], "affine")
+    done = sum(s["verdict"] == "folded" for s in chosen)
+    if not chosen:
+        return "Nothing to fold: the model has no affine"
+    return f"Folded {done} of {len(chosen)} {what} {'node' if len(chosen) == 1 else 'nodes'}"
+
+
+def verdicts(document: Json) -> list[Verdict]:
+    """The answers that stand at the top of the page."""
+    made = [equivalent(document["equivalence"]), faster(document["speed"]), smaller(document)]
+    return [verdict for verdict in made if verdict is not None]
+
+
+def equivalent(proof: Json | None) -> Verdict:
+    """Whether it was proven, and how well."""
+    if proof is None:
+        return Verdict("Not proven", "nothing was run to compare the two models")
+    samples = f"{len(proof['samples'])} samples, seed {proof['seed']}"
+    providers = ", ".join(proof["providers"])
+    how = f"{JUDGES.get(proof['judge'], proof['judge'])}; {samples}; {providers}"
+    worst = _worst(proof["outputs"])
+    if worst is not None:
+        how = (
+            f"error against float64: original {worst['original_error']:.1e}, "
+            f"folded {worst['candidate_error']:.1e}; {samples}; {providers}"
+        )
+    if all(output["passed"] for output in proof["outputs"]):
+        return Verdict("Equivalent", how, "good")
+    return Verdict("Not equivalent", how, "bad")
+
+
+def _worst(outputs: Sequence[Json]) -> Json | None:
+    known = [
+        o for o in outputs if o["candidate_error"] is not None and o["original_error"] is not None
+    ]
+    return max(known, key=lambda o: o["candidate_error"], default=None)
+
+
+def faster(speed: Json | None) -> Verdict:
+    """The speedup at the deployment level."""
+    if speed is None or not speed["measurements"]:
+        return Verdict("Not timed", "no speedup was measured")
+    first = speed["measurements"][0]
+    control = interval(first["control"], first["control_interval"])
+    evidence = (
+        f"{interval(first['speedup'], first['interval'])}, original against itself {control}; "
+        f"{where(first)}; {first['rounds']} rounds"
+    )
+    return Verdict(pace(first), evidence, _tone(first))
+
+
+def pace(m: Json) -> str:
+    """What a measurement says, in a word or two."""
+    if not m["stable"]:
+        return "Cannot tell how fast"
+    if not m["significant"]:
+        return "As fast"
+    return "Faster" if m["speedup"] > 1 else "Slower"
+
+
+def _tone(m: Json) -> Tone:
+    if not (m["stable"] and m["significant"]):
+        return "neutral"
+    return "good" if m["speedup"] > 1 else "bad"
+
+
+def smaller(document: Json) -> Verdict:
+    """Nodes and bytes."""
+    folds = document["folds"]
+    nodes = f"{folds['nodes_before']} → {folds['nodes_after']} nodes"
+    word = "Smaller" if folds["nodes_after"] < folds["nodes_before"] else "The same size"
+    if not document.get("bytes"):
+        return Verdict(word, nodes)
+    sizes = f"{size(document['original_bytes'])} → {size(document['bytes'])}"
+    return Verdict(word, f"{nodes}; {sizes}")
+
+
+def state(site: Json) -> str:
+    """What became of a site."""
+    return STATES[site["verdict"]]
+
+
+def outcome(site: Json) -> str:
+    """Where a fold went, or why there is none."""
+    if site["verdict"] != "folded":
+        return f"{site['code'] or ''} {site['reason'] or ''}".strip()
+    named = [f"{t['op_type']} {t['tensor']}" for t in site["targets"]]
+    return ", ".join(named) or site["target"] or "a constant"

@@ -1,0 +1,156 @@
+"""Results of `bnfold optimize --json` as they could be, for tests of the page made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+HOSTILE = (
+    "<script>window.broken = 1</script>",
+    "</script><script>window.broken = 2</script>",
+    '"><img src=x onerror="window.broken = 3">',
+    "<!-- <script>",
+    "{{ 7 * 7 }}{% raise %}",
+    "$\\alpha$ & 'quoted' `ticks`",
+    "a/" + "very_long_name_of_a_tensor_" * 9,
+)
+"""Names that a model may have, and that a careless page would take for its own."""
+
+
+def result(sites: int = 7, seed: int = 0) -> dict[str, Any]:
+    """A whole result with so many sites, of every outcome, the first ones with hostile names."""
+    rng = np.random.default_rng(seed)
+    made = [_site(i, _name(i)) for i in range(sites)]
+    return {
+        "schema": 1,
+        "bnfold": "0.1.0",
+        "command": "optimize",
+        "model": "model & <b>co</b>.onnx",
+        "folds": {
+            "sites": made,
+            "merged": [_merged()],
+            "nodes_before": 3 * sites,
+            "nodes_after": 2 * sites,
+            "notes": ["a note with <em>markup</em>"],
+        },
+        "equivalence": _equivalence(),
+        "speed": _speed(rng),
+        "output": "model.folded.onnx",
+        "original_bytes": 44_600_000,
+        "bytes": 44_500_000,
+        "anatomy": {
+            "operators_before": {"Conv": sites, "BatchNormalization": sites, "Relu": sites},
+            "operators_after": {"Conv": sites, "Relu": sites, "<b>": 1},
+            "sites": [_anatomy(i, _name(i), rng) for i in range(sites)],
+        },
+        "reproduce": "bnfold optimize 'model & <b>co</b>.onnx'",
+        "files": [{"role": "original", "path": "m.onnx", "bytes": 7, "sha256": "0" * 64}],
+    }
+
+
+def _name(index: int) -> str:
+    return HOSTILE[index] if index < len(HOSTILE) else f"/block{index // 9}/norm{index}/Output_0"
+
+
+def _site(index: int, name: str) -> dict[str, Any]:
+    outcome = ("folded", "folded", "kept", "folded", "rolled_back")[index % 5]
+    folded = outcome == "folded"
+    target = {"tensor": f"conv{index}", "op_type": "Conv"}
+    return {
+        "tensor": name,
+        "op_type": "Mul" if index % 7 == 3 else "BatchNormalization",
+        "verdict": outcome,
+        "direction": ("backward", "forward")[index % 2] if folded else None,
+        "target": target["tensor"] if folded else None,
+        "targets": [target] if folded else [],
+        "path": ["MaxPool"] if folded and index % 3 == 0 else [],
+        "code": {"kept": "BNF202", "rolled_back": "BNF401"}.get(outcome),
+        "reason": {"kept": "shared-value", "rolled_back": "not-equivalent"}.get(outcome),
+        "detail": None if folded else f"{name} has 2 consumers",
+    }
+
+
+def _anatomy(index: int, name: str, rng: np.random.Generator) -> dict[str, Any]:
+    def box(op_type: str, inputs: list[str], output: str, *, is_site: bool = False) -> Any:
+        boxed = {"op_type": op_type, "inputs": inputs, "outputs": [output], "constants": 2}
+        return boxed | {"is_site": is_site}
+
+    return {
+        "tensor": name,
+        "scale": _spread(rng),
+        "weight_before": _spread(rng),
+        "weight_after": _spread(rng) if index else None,
+        "before": [
+            box("Conv", ["x"], f"conv{index}"),
+            box("BatchNormalization", [f"conv{index}"], name, is_site=True),
+            box("Relu", [name], f"relu{index}"),
+        ],
+        "after": [box("Conv", ["x"], name), box("Relu", [name], f"relu{index}")],
+    }
+
+
+def _spread(rng: np.random.Generator) -> dict[str, Any]:
+    values = np.sort(rng.lognormal(size=5)).tolist()
+    keys = ("smallest", "quartile", "median", "third_quartile", "largest")
+    return {"channels": 64, **dict(zip(keys, values, strict=True))}
+
+
+def _merged() -> dict[str, Any]:
+    return {
+        "tensor": "<i>sum</i>",
+        "op_type": "Conv",
+        "branches": ["Conv 3x3", "identity"],
+        "kernel": [8, 8, 3, 3],
+        "nodes_before": 5,
+        "nodes_after": 1,
+    }
+
+
+def _equivalence() -> dict[str, Any]:
+    output = {
+        "tensor": "<u>logits</u> $x$",
+        "provider": "CPUExecutionProvider",
+        "level": "all",
+        "passed": True,
+        "original_error": 4.1e-7,
+        "candidate_error": 3.3e-7,
+        "limit": 3e-6,
+    }
+    return {
+        "outputs": [output, output | {"level": "disable", "candidate_error": 0.0}],
+        "seed": 0,
+        "samples": ["normal, batch 1"] * 8,
+        "judge": "float64",
+        "providers": ["CPUExecutionProvider"],
+        "notes": [],
+        "environment": {"onnxruntime": "1.31.1", "python": "3.11.7"},
+    }
+
+
+def _speed(rng: np.random.Generator) -> dict[str, Any]:
+    times = {
+        name: (factor * (23 + rng.exponential(size=400))).tolist()
+        for name, factor in (("original", 1.0), ("again", 1.0), ("candidate", 0.9))
+    }
+    one = {
+        "provider": "CPUExecutionProvider",
+        "level": "all",
+        "threads": 2,
+        "shapes": {"<x>": [1, 3, 224, 224], "step": []},
+        "rounds": 400,
+        "original_ms": 23.7,
+        "candidate_ms": 21.3,
+        "speedup": 1.11,
+        "interval": [1.09, 1.13],
+        "control": 1.0,
+        "control_interval": [0.99, 1.01],
+        "significant": True,
+        "stable": True,
+        "outliers": 3,
+        "original_session_ms": 12.0,
+        "candidate_session_ms": 11.0,
+        "times_ms": times,
+    }
+    measurements = [one, one | {"level": "disable"}]
+    return {"measurements": measurements, "sentence": "By itself: <none>.", "notes": []}
