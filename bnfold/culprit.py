@@ -23,8 +23,11 @@ Array = NDArray[Any]
 BATCH = 64
 """How many tensors are exposed at a time: every one of them is held in memory."""
 
-DEPARTED = 1e-4
+DEPARTED = 1e-5
 """Relative distance below which a tensor is merely rounded; four eps where that is more."""
+
+JUMP = 30.0
+"""By how much a fault stands out of the rounding before it, which grows in smaller steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def first_departure(
     """The first tensor in the candidate's order that departs; None where none does.
 
     Both models run with optimizations off, so that every tensor is there to be seen. A tensor
-    departs when it is off by a hundred times more than any before it and beyond rounding.
+    departs when it is off by JUMP times more than any before it and beyond rounding.
     """
     makers = {name: node for node in candidate.graph.node for name in node.output if name}
     known = {name for node in original.graph.node for name in node.output}
@@ -54,7 +57,7 @@ def first_departure(
     before, largest = 0.0, Departure("", "", 0.0)
     for name, error in _errors(original, candidate, common, feeds, provider):
         here = Departure(name, makers[name].op_type, error)
-        if error > max(DEPARTED, 100 * before):
+        if error > max(DEPARTED, JUMP * before):
             return here
         if error > largest.error:
             largest = here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -18,7 +19,9 @@ from bnfold import folding, modelio, pipeline
 from bnfold.errors import InputError, NotEquivalent, OutputError
 from bnfold.pipeline import optimize
 from bnfold.report import FoldResult
+from bnfold.rules.registry import BACKWARD, FORWARD, Step
 from bnfold.testing import assert_equivalent
+from bnfold_cli import app
 
 TEXT = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -257,3 +260,70 @@ def _through(model: onnx.ModelProto, replace: Callable[[Any], Any]) -> onnx.Mode
     del copy.graph.initializer[:]
     copy.graph.initializer.extend(map(replace, model.graph.initializer))
     return copy
+
+
+@pytest.mark.parametrize(
+    ("direction", "key", "tensor"), [("backward", "Conv", "b1"), ("forward", "Gemm", "b2")]
+)
+def test_a_wrong_rule_ends_in_a_proven_model(
+    direction: str,
+    key: str,
+    tensor: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A rule that is one per cent off: its fold is taken back, the reason is printed, and what
+    the other rules did stays."""
+    table = {"backward": BACKWARD, "forward": FORWARD}[direction]
+    right = table["", key]
+
+    def wrong(op: Any, affine: Any, *more: Any) -> Any:
+        answer = right(op, affine, *more)
+        steps = [answer] if isinstance(answer, Step) else answer
+        return [
+            dataclasses.replace(
+                step,
+                constants={i: c.derived(lambda a: 1.01 * a) for i, c in step.constants.items()},
+            )
+            for step in steps
+        ]
+
+    monkeypatch.setitem(table, ("", key), wrong)
+    onnx.save(two_rules(), tmp_path / "net.onnx")
+    monkeypatch.chdir(tmp_path)
+    assert app.run(["optimize", "net.onnx", "--no-bench", "--samples", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "Rolled back 1\n" in out
+    (line,) = (line for line in out.splitlines() if "BNF401 not-equivalent" in line)
+    assert f" {tensor} " in line
+    assert "output y on CPUExecutionProvider" in line
+    assert "allowed" in line
+    assert "Verified" in out
+    left = [node.op_type for node in onnx.load("net.folded.onnx").graph.node]
+    assert left.count("BatchNormalization") == 1
+    assert_equivalent("net.onnx", "net.folded.onnx")
+
+
+def two_rules() -> onnx.ModelProto:
+    """One normalization that goes back into a Conv, and one that goes ahead into a Gemm."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        net (float[N,2,6,6] x) => (float[N,3] y) {
+            c1 = Conv(x, w1)
+            b1 = BatchNormalization(c1, s, t, m, v)
+            r = Relu(b1)
+            p = GlobalAveragePool(r)
+            f = Flatten(p)
+            u = Sigmoid(f)
+            b2 = BatchNormalization(u, s, t, m, v)
+            y = Gemm(b2, w2)
+        }"""
+    )
+    rng = np.random.default_rng(0)
+    shapes: dict[str, tuple[int, ...]] = {"w1": (4, 2, 3, 3), "w2": (4, 3)}
+    for name, shape in {**shapes, "s": (4,), "t": (4,), "m": (4,), "v": (4,)}.items():
+        array = rng.standard_normal(shape)
+        array = np.abs(array) + 0.2 if name in "sv" else array
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    return model
