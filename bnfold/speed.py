@@ -7,6 +7,7 @@ claimed only beyond it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -20,6 +21,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold import pairing
+from bnfold.batches import batch_dims
 from bnfold.errors import BnfoldError, InputError
 from bnfold.feeds import Data, make_samples
 from bnfold.modelio import byte_size, load_model
@@ -64,7 +66,8 @@ def bench(
     dims: Dims | None = None,
     providers: Sequence[Provider] | None = None,
     levels: Sequence[Level] = ("all", "disable"),
-    threads: int | None = None,
+    threads: int | Sequence[int] | None = None,
+    batches: Sequence[int] = (),
     budget_s: float = BUDGET_S,
     precision: float = ENOUGH,
     seed: int = 0,
@@ -72,25 +75,33 @@ def bench(
 ) -> SpeedReport:
     """Time both models on each provider at each level; `budget_s` seconds are shared evenly.
 
-    Timing ends earlier where the 95 % interval is within `precision` of its middle. The first
-    sample of `data` is the input, else one generated at the sizes in `dims`. Raises ModelError,
-    InputError, RuntimeUnavailable and ProviderUnavailable.
+    Several `threads` or `batches` are a sweep: everything is timed at each of them. Timing ends
+    earlier where the 95 % interval is within `precision` of its middle. The first sample of
+    `data` is the input, else one generated at the sizes in `dims`. Raises ModelError, InputError,
+    RuntimeUnavailable and ProviderUnavailable.
     """
     if budget_s <= 0:
         raise InputError(f"a budget of {budget_s:g} s measures nothing", "give some seconds")
     models = load_model(original), load_model(candidate)
-    session = open_session(original, level="disable", threads=threads)
-    made = make_samples(
-        models[0], session.run, data=data, dims=dims, samples=1, seed=seed, prefer=USUAL
-    )
+    if batches and data is not None:
+        raise InputError("given data has its own batch", "leave out either the data or the batch")
+    counts = threads if isinstance(threads, Sequence) else (threads,)
+    session = open_session(original, level="disable", threads=counts[0])
+    fed = [
+        make_samples(
+            models[0], session.run, data=data, dims=sizes, samples=1, seed=seed, prefer=USUAL
+        )
+        .items[0]
+        .feeds
+        for sizes in _swept(models[0], dims, batches)
+    ]
     del session
-    feeds = made.items[0].feeds
-    plan = [(provider, level) for provider in providers or (CPU,) for level in levels]
+    plan = list(itertools.product(fed, counts, providers or (CPU,), levels))
     measurements = []
-    for done, (provider, level) in enumerate(plan):
+    for done, (feeds, count, provider, level) in enumerate(plan):
         if progress is not None:
             progress("bench", done, len(plan))
-        setting = Setting(provider, level, threads, budget_s / len(plan), seed, precision)
+        setting = Setting(provider, level, count, budget_s / len(plan), seed, precision)
         measurements.append(measure(original, candidate, feeds, setting))
     return SpeedReport(
         measurements=tuple(measurements),
@@ -102,6 +113,13 @@ def bench(
         candidate_nodes=len(models[1].graph.node),
         environment=environment() | {"cpus": str(_cpus())},
     )
+
+
+def _swept(model: onnx.ModelProto, dims: Dims | None, batches: Sequence[int]) -> list[Dims | None]:
+    """The sizes for each batch; once those given where no batch is."""
+    if not batches:
+        return [dims]
+    return [{**(dims or {}), **batch_dims(model, batch)} for batch in batches]
 
 
 @dataclass(frozen=True, slots=True)

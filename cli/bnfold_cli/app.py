@@ -22,6 +22,7 @@ from bnfold_cli.exits import COULD_NOT, INTERRUPTED, NO, YES, describe
 from bnfold_cli.lines import line
 
 if TYPE_CHECKING:
+    from bnfold.baseline import Comparison
     from bnfold.report import SpeedReport
 
 app = typer.Typer(
@@ -288,9 +289,11 @@ def bench(
     seed: options.Seed = 0,
     provider: options.Provider = None,
     ort_level: options.OrtLevel = None,
-    threads: options.Threads = None,
+    threads: options.ThreadCounts = None,
+    batch: options.Batches = None,
     budget: options.Budget = None,
     fail_below: options.FailBelow = None,
+    baseline: options.Baseline = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -302,7 +305,10 @@ def bench(
     The original is timed against itself too: what that shows is the noise of this machine.
     """
     dims = options.parse_dims(input, dim)
+    counts = options.parse_counts(threads, "--threads")
+    batches = options.parse_counts(batch, "--batch")
     console = Console(color, as_json=json, quiet=quiet)
+    earlier = None if baseline is None else _baseline(baseline)
     import bnfold
 
     with console.progress("Loading") as progress:
@@ -313,14 +319,27 @@ def bench(
             dims=dims,
             seed=seed,
             providers=provider,
-            threads=threads,
             progress=progress,
-            **_given(levels=tuple(level.value for level in ort_level or ()), budget_s=budget),
+            **_given(
+                levels=tuple(level.value for level in ort_level or ()),
+                threads=counts,
+                batches=batches,
+                budget_s=budget,
+            ),
         )
     console.show(render.bench(report))
     paths = {"original": original, "candidate": candidate}
-    console.document(_document("bench", report.to_dict(), **paths))
-    return YES if fail_below is None else _gate(report, fail_below)
+    document = _document("bench", report.to_dict(), **paths)
+    codes = [YES if fail_below is None else _gate(report, fail_below)]
+    if earlier is not None:
+        compared = earlier(report)
+        from bnfold.report import plain
+
+        console.show(render.baseline(compared, str(baseline)))
+        document["baseline"] = [plain(comparison) for comparison in compared]
+        codes.append(_held(compared))
+    console.document(document)
+    return max(codes, key=(YES, COULD_NOT, NO).index)  # a plain "no" outweighs "could not tell"
 
 
 @app.command()
@@ -457,7 +476,7 @@ def _read_result(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {reason}", "check the path") from None
     except (ValueError, RecursionError):
         raise InputError(
-            f"{path} is not JSON", "give what `bnfold optimize MODEL --json` prints"
+            f"{path} is not JSON", "give what `bnfold` printed with --json, and nothing else"
         ) from None
 
 
@@ -489,10 +508,28 @@ def _document(command: str, report: dict[str, Any], **paths: Path) -> dict[str, 
 
 
 def _gate(report: SpeedReport, least: float) -> int:
-    """The answer to --fail-below: no answer at all where the control is unstable."""
-    if not report.primary.stable:
+    """The answer to --fail-below, for every measurement at the deployment level."""
+    gated = [m for m in report.measurements if m.level == report.primary.level]
+    if not all(m.stable for m in gated):
         return COULD_NOT
-    return NO if report.speedup < least else YES
+    return NO if any(m.speedup < least for m in gated) else YES
+
+
+def _baseline(path: Path) -> Callable[[SpeedReport], Sequence[Comparison]]:
+    """An earlier measurement, read before any work: what holds a report against it."""
+    from bnfold.baseline import compare, measurements
+
+    document = _read_result(path)
+    measurements(document)
+    return lambda report: compare(report, document)
+
+
+def _held(compared: Sequence[Comparison]) -> int:
+    """The answer to --baseline."""
+    changes = {comparison.change for comparison in compared}
+    if "less" in changes:
+        return NO
+    return COULD_NOT if "cannot tell" in changes else YES
 
 
 def _reason(code: str) -> Any:

@@ -153,6 +153,28 @@ Threads = Annotated[
     ),
 ]
 
+ThreadCounts = Annotated[
+    str | None,
+    typer.Option(
+        "--threads",
+        metavar="COUNT[,COUNT...]",
+        help="Threads that ONNX Runtime computes with; several are timed one after the other.",
+        rich_help_panel=RUN,
+        show_default="as many as there are cores",
+    ),
+]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        metavar="SIZE[,SIZE...]",
+        help="The size of the open dimension in front of the inputs; several are timed one "
+        "after the other.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
+
 # -- proof --------------------------------------------------------------------------------------
 
 Samples = Annotated[
@@ -265,6 +287,17 @@ FailBelow = Annotated[
         metavar="RATIO",
         help="Exit with 1 if the speedup is below this, for example 1.05; with 2 if the machine "
         "is too busy to tell.",
+        rich_help_panel=SPEED,
+        show_default=False,
+    ),
+]
+
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What `bench --json` printed earlier: exit with 1 if a speedup is clearly less than "
+        "it was then, with 2 if the machine is too busy to tell.",
         rich_help_panel=SPEED,
         show_default=False,
     ),
@@ -391,6 +424,17 @@ def parse_dims(inputs: list[str] | None, dims: list[str] | None) -> Dims | None:
         name, size = _split(text, "--dim", "NAME=VALUE, for example batch=4")
         parsed[name] = _size(size, text, "--dim")
     return parsed or None
+
+
+def parse_counts(text: str | None, option: str) -> tuple[int, ...]:
+    """Whole numbers from 1 on, between commas; none for no text."""
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    for part in parts:
+        if not (part.isascii() and part.isdecimal() and int(part) > 0):
+            raise typer.BadParameter(
+                f"{part!r} is not a whole number from 1 on, as in 1,8,64", param_hint=option
+            )
+    return tuple(map(int, parts))
 
 
 def _split(text: str, option: str, form: str) -> tuple[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bnfold_cli.lines import Line, Span, columns, counted, line, notes
 
 if TYPE_CHECKING:
+    from bnfold.baseline import Comparison
     from bnfold.report import SpeedMeasurement, SpeedReport
 
 
@@ -27,13 +28,38 @@ def _measurement(m: SpeedMeasurement) -> list[Line]:
         ["original", f"{m.original_ms:.3g} ms, IQR {m.original_spread_ms:.2g}", rounds],
         ["folded", f"{m.candidate_ms:.3g} ms, IQR {m.candidate_spread_ms:.2g}"],
     ]
-    shapes = ", ".join(f"{name} {_shape(shape)}" for name, shape in m.shapes.items())
     where = f"  {m.provider}, optimization level {m.level}, {counted(m.threads, 'thread')}"
     return [
         line(_pace(m), f" {_ratio(m)}"),
         *columns(rows),
-        line(f"{where}{', input ' if shapes else ''}{shapes}"),
+        line(f"{where}{_inputs(m.shapes)}"),
     ]
+
+
+CHANGES: dict[str, Span] = {
+    "less": Span("Less than before:", "bad"),
+    "more": Span("More than before:", "good"),
+    "as before": Span("As before:", "good"),
+    "cannot tell": Span("Cannot tell:", "code"),
+}
+
+
+def baseline(compared: Sequence[Comparison], path: str) -> list[Line]:
+    """What became of each speedup since an earlier measurement."""
+    rows: list[list[str | Span]] = [
+        [
+            CHANGES[c.change],
+            f"{_interval(c.before, c.before_interval)} → {_interval(c.now, c.now_interval)}",
+            f"{c.provider}, level {c.level}, {counted(c.threads, 'thread')}{_inputs(c.shapes)}",
+        ]
+        for c in compared
+    ]
+    return [line(), line(f"Speedup in {path} → now"), *columns(rows)]
+
+
+def _inputs(shapes: Mapping[str, Sequence[int]]) -> str:
+    text = ", ".join(f"{name} {_shape(shape)}" for name, shape in shapes.items())
+    return f", input {text}" if text else ""
 
 
 def gain(report: SpeedReport) -> list[Line]:
