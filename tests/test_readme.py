@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,17 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def commands() -> Iterator[str]:
-    """Every command; of a line that installs first, what comes after that."""
-    for block in blocks("bash"):
-        for line in block.splitlines():
-            yield line.split(" && ")[-1] if line.startswith("pip ") else line
+def commands_of(block: str) -> list[str]:
+    """Its commands; of a line that installs first, what comes after that."""
+    return [
+        line.split(" && ")[-1] if line.startswith("pip ") else line for line in block.splitlines()
+    ]
+
+
+def commands(program: str) -> list[list[str]]:
+    """The commands of this program, block by block."""
+    found = [[c for c in commands_of(b) if c.startswith(f"{program} ")] for b in blocks("bash")]
+    return [block for block in found if block]
 
 
 @pytest.fixture
@@ -57,17 +62,15 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_command_works(clone: Path) -> None:
+@pytest.mark.parametrize("block", commands("bnfold"), ids=lambda block: block[0][:30])
+def test_every_command_works(block: list[str], clone: Path) -> None:
     """In the order of the page; those that say so in a comment exit with 1."""
-    tried = [command for command in commands() if command.startswith("bnfold ")]
-    assert len(tried) > 5
-    for command in tried:
+    for command in block:
         done = run(command, clone)
         expected = 1 if "exits with 1" in command else 0
         assert done.returncode == expected, f"{command}\n{done.stdout}\n{done.stderr}"
         if "fashion.folded.onnx" in command:
             check_output(done.stdout)
-    assert (clone / "fashion.folded.onnx").exists()
 
 
 def check_output(printed: str) -> None:
@@ -90,7 +93,7 @@ def test_the_library_example_works(clone: Path) -> None:
     assert (clone / "fashion.library.onnx").exists()
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("pytest")])
+@pytest.mark.parametrize("command", [c for b in commands("pytest") for c in b])
 def test_pytest_takes_these_options(command: str) -> None:
     """The suite itself is not run from within; the options and markers are checked."""
     options = command.removeprefix("pytest").split()
