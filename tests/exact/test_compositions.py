@@ -49,19 +49,30 @@ def test_thousands_of_graphs() -> None:
 def test_most_of_it_folds() -> None:
     """The graphs are no empty proof: half of their batch normalizations fold."""
     counts: Counter[str] = sum((check(seed) for seed in range(60)), Counter())
-    assert counts["after"] < 0.6 * counts["before"]
+    assert counts["after"] < 0.6 * counts["before"], counts
 
 
-ONCE_WRONG = {
-    "retried too rarely": "n = Neg(X[3,4]); k = Concat<axis=1>(n, X); a = BN(k, 8);"
-    "d = Div(a, e^[8]); g = Gemm<alpha=0.5, beta=2.0, transB=1>(d, w[4,8]); y = Mul(c[1], g);"
-    "z = BN(g, 4)",
+TWICE = {
+    "a bias in the place of one that beta scaled": "a = BN(X[3,4], 4);"
+    "g = Gemm<beta=2.0>(a, w[4,5]); y = Sub(c[5], g)",
+    "an operator that carries nothing yet": "n = Neg(X[3,4]); k = Concat<axis=1>(n, X);"
+    "a = BN(k, 8); d = Div(a, e^[8]); g = Gemm<alpha=0.5, beta=2.0, transB=1>(d, w[4,8]);"
+    "y = Mul(c[1], g); z = BN(g, 4)",
 }
+"""Graphs of which only a second fold folded all."""
 
 
-@pytest.mark.xfail(reason="a site is not tried again after what stopped it has changed")
-@pytest.mark.parametrize("text", ONCE_WRONG.values(), ids=ONCE_WRONG)
-def test_folding_twice_changes_nothing(text: str) -> None:
-    """Graphs of which a second fold once folded more."""
+@pytest.mark.xfail(reason="an attribute that a fold removed is read as None")
+@pytest.mark.parametrize("text", TWICE.values(), ids=TWICE)
+def test_one_fold_is_enough(text: str) -> None:
+    """A second fold finds nothing to do."""
     once = fold(build(text).proto).model
     assert fold(once).model == once
+
+
+def test_nodes_stand_behind_what_they_read() -> None:
+    """A bias that was added and a product that was merged come in the right order."""
+    text = "h = MatMul(X[2,2,4,5], w[5,5]); a = BN(h, 2); g = MatMul(a, v[5,3]);"
+    text += "k = Transpose<perm=[0,1,3,2]>(g); y = BN(k, 2)"
+    model = build(text)
+    assert not differences(model, fold(model.proto).model)

@@ -1,16 +1,18 @@
 """Random graphs of all operators that have rules, from whatever draws the choices.
 
 `grow(draw, numbers)` makes a valid model: it starts from one or two inputs and adds operators that
-fit a value at hand, so shapes are known throughout. Every second one is an affine or a linear
-operator, the rest carries, stops, branches, joins, shares a weight, reads a shape or is an output
-in the middle.
+fit a value at hand, so shapes are known throughout. Most come in motifs of a linear operator, some
+that may carry, and an affine, or the other way round; the rest stops, branches, joins, shares a
+weight, reads a shape or is an output in the middle.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -156,7 +158,7 @@ class Grower:
         dims: list[int | str] = ["N", *shape[1:]] if symbolic else list(shape)
         self.inputs.append(helper.make_tensor_value_info(name, self.elem_type, dims))
         values = self.numbers.weight(shape)
-        scale = 0.5 if self.numbers.is_exact else float(np.sqrt(max(np.prod(shape[1:]), 1)))
+        scale = 0.5 if self.numbers.is_exact else max(prod(shape[1:]), 1) ** 0.5
         self.feeds[name] = (values * scale).astype(self.dtype)
         self.shapes[name] = shape
         return name
@@ -207,7 +209,7 @@ class Grower:
         shape = self.shapes[x]
         if len(shape) < 2:
             return None
-        flags = self.draw.pick(["", "", "+", "+0", "0", "1", "+1"])
+        flags = self.draw.pick(["", "", "+", "+0", "+0", "0", "1", "+1", "+01"])
         parts = self.numbers.statistics(shape[1], flags)
         names = [self.initializer(values) for values in parts.values()]
         return self.node("BatchNormalization", [x, *names], shape, epsilon=EPSILON)
@@ -305,24 +307,28 @@ class Grower:
 
     # --------------------------------------------------------------- element by element
 
-    def unary(self, x: str) -> str | None:
-        """An operator of one value; some of them stop every affine."""
+    def carrier(self, x: str) -> str | None:
+        """An operator of one value that carries what it can."""
         shape = self.shapes[x]
         kind = self.draw.pick(
             ["Relu", "Relu", "LeakyRelu", "PRelu", "Abs", "Clip", "Identity", "Dropout", "Cast",
-             "CastLike", "Sigmoid", "Tanh"]
+             "CastLike"]
         )  # fmt: skip
         if kind == "PRelu":
             slope = self.weight(shape[1], *(1,) * (len(shape) - 2), sign="^")
             return self.node(kind, [x, slope], shape)
         if kind == "Clip":
-            low, high = (self.initializer(np.array(bound)) for bound in (-0.5, 6.0))
+            low, high = (self.initializer(np.array(bound)) for bound in (-0.5, 1.0))
             return self.node(kind, [x, low, high], shape)
         if kind == "Cast":
             return self.node(kind, [x], shape, to=self.elem_type)
         if kind == "CastLike":
-            return self.node(kind, [x, x], shape)
+            return self.node(kind, [x, next(iter(self.shapes))], shape)
         return self.node(kind, [x], shape, **({"alpha": 0.25} if kind == "LeakyRelu" else {}))
+
+    def stop(self, x: str) -> str | None:
+        """An operator that no affine passes."""
+        return self.node(self.draw.pick(["Sigmoid", "Tanh"]), [x], self.shapes[x])
 
     def binary(self, x: str) -> str | None:
         """Two or three values of one shape, or one that broadcasts."""
@@ -333,7 +339,7 @@ class Grower:
                 a in (1, b) for a, b in zip(other, shape, strict=True)
             )
 
-        other = self.partner(x, fits)
+        other = self.partner(x, fits) if self.chance(50) else None
         if other is None:
             other = self.conv_like(x)
         kind = self.draw.pick(["Add", "Add", "Sub", "Mul", "Sum", "Mean", "Max", "Min", "Where"])
@@ -344,8 +350,9 @@ class Grower:
         return self.node(kind, operands, shape)
 
     def conv_like(self, x: str) -> str:
-        """A branch of its own of the same shape."""
+        """A branch of its own of the same shape, from any value of this shape."""
         shape = self.shapes[x]
+        x = self.draw.pick([name for name, other in self.shapes.items() if other == shape])
         if len(shape) in (3, 4):
             weight = self.weight(shape[1], shape[1], *(1,) * (len(shape) - 2))
             return self.node("Conv", [x, weight], shape)
@@ -535,11 +542,18 @@ class Grower:
 
 AFFINE = (Grower.batch_norm, Grower.batch_norm, Grower.batch_norm, Grower.arithmetic, Grower.neg)
 LINEAR = (Grower.conv, Grower.conv, Grower.product)
-OTHER = (
-    Grower.unary, Grower.unary, Grower.unary, Grower.binary, Grower.binary, Grower.pool,
-    Grower.reduce, Grower.resize, Grower.pad, Grower.join, Grower.split, Grower.cut,
-    Grower.repeat, Grower.transpose, Grower.reshape, Grower.single, Grower.blocks,
-    Grower.normalization, Grower.recurrent, Grower.read_shape,
+CARRY = (
+    Grower.carrier, Grower.carrier, Grower.carrier, Grower.carrier, Grower.binary, Grower.binary,
+    Grower.pool, Grower.pool, Grower.reduce, Grower.reduce, Grower.resize, Grower.pad,
+    Grower.join, Grower.split, Grower.cut, Grower.repeat, Grower.transpose, Grower.reshape,
+    Grower.single, Grower.blocks,
+)  # fmt: skip
+OTHER = (*CARRY, Grower.stop, Grower.normalization, Grower.recurrent, Grower.read_shape)
+MOTIFS = (
+    (LINEAR, AFFINE), (LINEAR, CARRY, AFFINE), (LINEAR, CARRY, CARRY, AFFINE),
+    (AFFINE, LINEAR), (AFFINE, CARRY, LINEAR), (AFFINE, CARRY, CARRY, LINEAR),
+    (OTHER,), (OTHER, AFFINE), (AFFINE, OTHER), (AFFINE, CARRY, (Grower.recurrent,)),
+    ((Grower.normalization,), CARRY, AFFINE),
 )  # fmt: skip
 START = ((2, 4, 4, 3), (1, 4, 4, 4), (2, 4, 5), (3, 4), (2, 3, 4), (1, 2, 4, 4))
 
@@ -555,16 +569,15 @@ def grow(
     x = g.input(shape, symbolic=symbolic)
     if draw.integer(1, 3) == 1:
         g.input(shape, symbolic=symbolic)
-    for _ in range(3 * size):
+    for _ in range(2 * size):
         if len(g.nodes) >= size:
             break
-        x = g.loose[-1] if g.loose and g.chance(75) else draw.pick(list(g.shapes))
-        try:
-            result = draw.pick(draw.pick((AFFINE, LINEAR, OTHER, OTHER)))(g, x)
-        except TooLarge:
-            continue
-        if result is not None and g.chance(8) and result.startswith("t"):
-            g.taps.append(result)
+        x = g.loose[-1] if g.loose and g.chance(60) else draw.pick(list(g.shapes))
+        for makers in draw.pick(MOTIFS):
+            with suppress(TooLarge):
+                x = draw.pick(makers)(g, x) or x
+            if g.chance(4) and x.startswith("t"):
+                g.taps.append(x)
     return finished(g)
 
 

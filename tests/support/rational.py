@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from itertools import product
-from math import ceil, floor, isqrt
+from math import ceil, exp, floor, isqrt, sqrt, tanh
 from typing import Any
 
 import numpy as np
@@ -48,13 +48,19 @@ class Functions:
 
 
 STAND_INS = Functions()
+TRUE = Functions(
+    sigmoid=lambda x: Fraction(1 / (1 + exp(-x))) if x > -700 else Fraction(0),
+    tanh=lambda x: Fraction(tanh(x)),
+    inverse_root=lambda v: Fraction(1 / sqrt(v)),
+)
+"""The irrational functions themselves, to the precision of a float64."""
 
 
-def fractions(array: Array) -> Array:
+def fractions(array: Array, number: Callable[[float], Any] = Fraction) -> Array:
     """The same numbers as fractions; integers and booleans stay as they are."""
     if array.dtype == object or array.dtype.kind in "iub":
         return array
-    flat = [Fraction(v) for v in array.astype(np.float64).reshape(-1).tolist()]
+    flat = [number(v) for v in array.astype(np.float64).reshape(-1).tolist()]
     return filled(flat, array.shape)
 
 
@@ -77,8 +83,10 @@ def each(function: Callable[..., Any]) -> Callable[..., Array]:
     return lambda *arrays: np.asarray(universal(*arrays), object)
 
 
-def root(value: Fraction) -> Fraction:
+def root(value: Any) -> Any:
     """The rational square root. Raises ValueError where there is none."""
+    if isinstance(value, float):
+        return sqrt(value)
     top, bottom = isqrt(value.numerator), isqrt(value.denominator)
     if Fraction(top, bottom) ** 2 != value:
         raise ValueError(f"{value} has no rational root: choose other numbers")
@@ -92,14 +100,21 @@ roots = np.frompyfunc(root, 1, 1)
 
 
 def evaluate(
-    model: onnx.ModelProto, feeds: Mapping[str, Array], functions: Functions = STAND_INS
+    model: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    functions: Functions = STAND_INS,
+    number: Callable[[float], Any] = Fraction,
 ) -> dict[str, Array]:
-    """Every tensor of the main graph by name. Raises KeyError for an operator it does not know."""
+    """Every tensor of the main graph by name. Raises KeyError for an operator it does not know.
+
+    With `number=float` it is an evaluation in float64.
+    """
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
     values: dict[str, Array] = {
-        tensor.name: fractions(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer
+        tensor.name: fractions(numpy_helper.to_array(tensor), number)
+        for tensor in model.graph.initializer
     }
-    values |= {name: fractions(array) for name, array in feeds.items()}
+    values |= {name: fractions(array, number) for name, array in feeds.items()}
     for node in model.graph.node:
         inputs = [values[name] if name else None for name in node.input]
         attributes = {a.name: attribute(a) for a in node.attribute}
@@ -234,7 +249,7 @@ def sigmoid(call: Call, x: Array) -> Array:
 
 
 @operator("Tanh")
-def tanh(call: Call, x: Array) -> Array:
+def hyperbolic(call: Call, x: Array) -> Array:
     return np.asarray(np.frompyfunc(call.functions.tanh, 1, 1)(x))
 
 
