@@ -190,7 +190,7 @@ class Rounding:
         with np.errstate(all="ignore"):
             result = exact.astype(self.dtype)
         magnitude = np.abs(result)
-        if not magnitude.max(initial=0) < np.inf:
+        if not np.isfinite(result).all():
             raise Refusal(Reason.OVERFLOW, f"a folded parameter is not finite in {self.dtype}")
         if self.dtype.itemsize == 2:
             self.total += float(np.abs(exact).sum())

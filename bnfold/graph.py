@@ -162,8 +162,9 @@ class Node:
         return self._attributes
 
     def set_attribute(self, name: str, value: Any) -> None:
-        """Change or add an attribute; it reaches the protobuf on flush."""
-        self._attributes = {**self.attributes, name: value}
+        """Change or add an attribute, or take it away (None); it reaches the protobuf on flush."""
+        kept = {key: old for key, old in self.attributes.items() if key != name}
+        self._attributes = kept if value is None else {**kept, name: value}
         self.attributes_changed[name] = value
         self.is_dirty = True
 
@@ -392,7 +393,8 @@ class Graph:
         """A new node of the default domain right after another one."""
         proto = onnx.helper.make_node(op_type, [], [], **attributes)
         self._counter += 1
-        position = (*place.position, self._counter)
+        # A longer position comes right after its prefix; the newest of several comes first.
+        position = (*place.position, -self._counter)
         node = Node(proto, place.scope, position, self.opsets[""])
         for index, value in enumerate(inputs):
             node.inputs.append(value)

@@ -93,19 +93,18 @@ class Merging:
             if index not in gone and addend not in biases
         ]
         alone = not stays and len(done) == 1
-        terms: list[tuple[Value, int]] = []
+        values = [result]
+        if not alone:
+            name = f"{result.name}_merged"
+            values = [graph.new_value(root.scope, name, c.typical) for c, _ in done]
+            # The sum first: what is put in after the root next comes before it.
+            total(graph, root, [*((value, 1) for value in values), *stays], result)
         nodes: list[Node] = []
-        for cluster, made in done:
-            value = result
-            if not alone:
-                value = graph.new_value(root.scope, f"{result.name}_merged", cluster.typical)
+        for (cluster, made), value in zip(done, values, strict=True):
             node = insert(graph, root, made, value, cluster.model)
-            terms.append((value, 1))
             nodes.append(node)
             additions = len(cluster.members) - 1
             self.note(node, result.name, made, cluster.branches, cluster.scale, additions)
-        if not alone:
-            total(graph, root, terms + stays, result)
         constants = (absorbed_constant(addend.node) for addend in biases)
         self._absorbed[nodes[0]] += [gone for gone in constants if gone is not None]
         remove(graph, [*sum_.nodes, *nodes_of(b for c, _ in done for b in c.branches)])
@@ -150,15 +149,17 @@ class Merging:
         graph, result = self.graph, concat.outputs[0]
         assert result is not None
         inputs: list[Value | None] = list(concat.inputs)
-        for joint, made in reversed(done):
-            value = result
-            if len(joint.branches) < len(concat.inputs):
-                value = joined_value(graph, joint, result)
-            node = insert(graph, concat, made, value, joint.model)
-            inputs[joint.start : joint.stop] = [value]
-            self.note(node, result.name, made, joint.branches, joint.scale, 0)
+        values: list[Value] = []
+        for joint, _ in reversed(done):
+            whole = len(joint.branches) == len(concat.inputs)
+            values.append(result if whole else joined_value(graph, joint, result))
+            inputs[joint.start : joint.stop] = [values[-1]]
         if len(inputs) > 1:
+            # The concatenation first: what is put in after it next comes before it.
             shorten(graph, concat, inputs, result)
+        for (joint, made), value in zip(reversed(done), values, strict=True):
+            node = insert(graph, concat, made, value, joint.model)
+            self.note(node, result.name, made, joint.branches, joint.scale, 0)
         remove(graph, [concat, *nodes_of(b for joint, _ in done for b in joint.branches)])
 
     # ------------------------------------------------------------------- the report

@@ -123,7 +123,8 @@ def total(graph: Graph, place: Node, terms: list[tuple[Value, int]], result: Val
     running, last = terms[0][0], len(terms) - 1
     for index, (value, sign) in enumerate(terms[1:], 1):
         output = result if index == last else partial(graph, running, value, result)
-        graph.insert_after(place, "Add" if sign > 0 else "Sub", [running, value], [output])
+        kind = "Add" if sign > 0 else "Sub"
+        place = graph.insert_after(place, kind, [running, value], [output])
         running = output
     return last
 
