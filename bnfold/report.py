@@ -290,6 +290,28 @@ class SpeedMeasurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What the nodes of one operator type do; a multiply-add is two operations."""
+
+    nodes: int
+    operations: int
+    bytes: int
+    unknown: int
+    """Nodes whose shapes could not be told; they are not in the sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a session costs in a new process, at the deployment level."""
+
+    session_ms: float
+    first_ms: float
+    """The first run, which often is slower than those that follow."""
+    peak_bytes: int | None
+    """Memory above what the process held before; None on systems that do not tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpeedReport(Report):
     """Measurements, the deployment level first; the properties speak of that one."""
 
@@ -301,6 +323,13 @@ class SpeedReport(Report):
     candidate_bytes: int = 0
     original_nodes: int = 0
     candidate_nodes: int = 0
+    original_parameters: int = 0
+    candidate_parameters: int = 0
+    original_work: dict[str, Work] = field(default_factory=dict)
+    candidate_work: dict[str, Work] = field(default_factory=dict)
+    """By operator type, at the shapes that were timed first; empty where they are not known."""
+    original_footprint: Footprint | None = None
+    candidate_footprint: Footprint | None = None
     notes: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -328,6 +357,18 @@ class SpeedReport(Report):
     def significant(self) -> bool:
         """Whether the speedup is more than noise."""
         return self.primary.significant
+
+    @property
+    def predicted(self) -> tuple[float, float] | None:
+        """The speedup if only operations took time, and if only bytes did; None if unknown."""
+        before, after = self.original_work.values(), self.candidate_work.values()
+        if any(w.unknown for w in (*before, *after)):
+            return None
+        operations = [sum(w.operations for w in works) for works in (before, after)]
+        moved = [sum(w.bytes for w in works) for works in (before, after)]
+        if not (operations[1] and moved[1]):
+            return None
+        return operations[0] / operations[1], moved[0] / moved[1]
 
     @property
     def original_ms(self) -> float:

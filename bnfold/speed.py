@@ -20,10 +20,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold import pairing
+from bnfold import operations, pairing
 from bnfold.batches import batch_dims
 from bnfold.errors import BnfoldError, InputError
 from bnfold.feeds import Data, make_samples
+from bnfold.footprint import footprint
 from bnfold.modelio import byte_size, load_model
 from bnfold.report import SpeedMeasurement, SpeedReport
 from bnfold.runtime import (
@@ -71,6 +72,7 @@ def bench(
     budget_s: float = BUDGET_S,
     precision: float = ENOUGH,
     seed: int = 0,
+    footprints: bool = False,
     progress: Progress | None = None,
 ) -> SpeedReport:
     """Time both models on each provider at each level; `budget_s` seconds are shared evenly.
@@ -79,6 +81,9 @@ def bench(
     earlier where the 95 % interval is within `precision` of its middle. The first sample of
     `data` is the input, else one generated at the sizes in `dims`. Raises ModelError, InputError,
     RuntimeUnavailable and ProviderUnavailable.
+
+    With `footprints` each model is also loaded in a process of its own, for its time to the first
+    result and its memory.
     """
     if budget_s <= 0:
         raise InputError(f"a budget of {budget_s:g} s measures nothing", "give some seconds")
@@ -103,6 +108,13 @@ def bench(
             progress("bench", done, len(plan))
         setting = Setting(provider, level, count, budget_s / len(plan), seed, precision)
         measurements.append(measure(original, candidate, feeds, setting))
+    shapes = {name: array.shape for name, array in fed[0].items()}
+    sizes = [
+        footprint(model, fed[0], provider=plan[0][2], level=plan[0][3], threads=counts[0])
+        if footprints
+        else None
+        for model in (original, candidate)
+    ]
     return SpeedReport(
         measurements=tuple(measurements),
         seed=seed,
@@ -111,6 +123,12 @@ def bench(
         candidate_bytes=byte_size(models[1]),
         original_nodes=len(models[0].graph.node),
         candidate_nodes=len(models[1].graph.node),
+        original_parameters=operations.parameters(models[0]),
+        candidate_parameters=operations.parameters(models[1]),
+        original_work=operations.count(models[0], shapes),
+        candidate_work=operations.count(models[1], shapes),
+        original_footprint=sizes[0],
+        candidate_footprint=sizes[1],
         environment=environment() | {"cpus": str(_cpus())},
     )
 

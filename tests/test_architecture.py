@@ -19,8 +19,8 @@ GROUPS = {
     "graph": "dimensions evaluate functions graph idioms seams shapes",
     "rules": "rules",
     "engine": "apply bounds branches folding plan search",
-    "proof": "baseline batches comparison culprit equivalence feeds float64 judge kernels pairing "
-    "ranges runtime sizes speed yardstick",
+    "proof": "baseline batches comparison culprit equivalence feeds float64 footprint judge "
+    "kernels operations pairing ranges runtime sizes speed yardstick",
     "page": "html",
     "conductor": "anatomy certificate pipeline pytest_plugin testing",
 }

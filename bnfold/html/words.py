@@ -109,6 +109,26 @@ def faster(speed: Json | None) -> Verdict:
     return Verdict(pace(first), evidence, _tone(first))
 
 
+def costs(speed: Json) -> list[tuple[str, ...]]:
+    """What a session costs and what the models hold; only what is known."""
+    before, after = speed.get("original_footprint"), speed.get("candidate_footprint")
+    rows: list[tuple[str, ...]] = []
+    if before and after:
+        for title, key in (("session made in", "session_ms"), ("first run in", "first_ms")):
+            rows.append((title, *(f"{number(f[key])} ms" for f in (before, after))))
+        if before["peak_bytes"] is not None and after["peak_bytes"] is not None:
+            rows.append(("peak memory", size(before["peak_bytes"]), size(after["peak_bytes"])))
+    if speed.get("original_parameters"):
+        held = (f"{speed[f'{which}_parameters']:,}" for which in ("original", "candidate"))
+        rows.append(("parameters", *held))
+    for title, key in (("operations", "operations"), ("bytes moved", "bytes")):
+        works = [speed.get(f"{which}_work") or {} for which in ("original", "candidate")]
+        if all(works) and not any(w["unknown"] for work in works for w in work.values()):
+            sums = (sum(w[key] for w in work.values()) for work in works)
+            rows.append((f"{title}, counted", *(f"{total:,}" for total in sums)))
+    return rows
+
+
 def pace(m: Json) -> str:
     """What a measurement says, in a word or two."""
     if not m["stable"]:

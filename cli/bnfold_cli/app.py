@@ -319,6 +319,7 @@ def bench(
             dims=dims,
             seed=seed,
             providers=provider,
+            footprints=True,
             progress=progress,
             **_given(
                 levels=tuple(level.value for level in ort_level or ()),

@@ -19,7 +19,29 @@ def bench(report: SpeedReport) -> list[Line]:
         if lines:
             lines.append(line())
         lines += _measurement(measurement)
-    return [*lines, *_speed_notes(report)]
+    return [*lines, *_costs(report), *_speed_notes(report)]
+
+
+def _costs(report: SpeedReport) -> list[Line]:
+    """What a session costs, what the models hold, and what their counts would predict."""
+    rows: list[list[str]] = []
+    before, after = report.original_footprint, report.candidate_footprint
+    if before is not None and after is not None:
+        starts = (f"{f.session_ms:.3g} + {f.first_ms:.3g}" for f in (before, after))
+        rows.append(["load + first run", " → ".join(starts) + " ms"])
+        if before.peak_bytes is not None and after.peak_bytes is not None:
+            peaks = (f"{f / 1e6:.3g}" for f in (before.peak_bytes, after.peak_bytes))
+            rows.append(["peak memory", " → ".join(peaks) + " MB"])
+    if report.original_parameters:
+        rows.append(
+            ["parameters", f"{report.original_parameters:,} → {report.candidate_parameters:,}"]
+        )
+    if report.predicted is not None:
+        by_operations, by_bytes = report.predicted
+        rows.append(
+            ["counts predict", f"×{by_operations:.2f} by operations, ×{by_bytes:.2f} by bytes"]
+        )
+    return [line(), *columns(rows)] if rows else []
 
 
 def _measurement(m: SpeedMeasurement) -> list[Line]:
