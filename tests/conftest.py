@@ -8,6 +8,16 @@ from rows import parse_row
 pytest.register_assert_rewrite("rowtests")
 
 
+@pytest.fixture(autouse=True)
+def _show_faults_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception out of a rule is a refusal for users, and a fault that no test may hide.
+
+    Only what arithmetic raises on shapes that contradict each other stays a refusal.
+    """
+    for module in ("bnfold.search", "bnfold.apply"):
+        monkeypatch.setattr(f"{module}.CONTRADICTIONS", (ArithmeticError, IndexError, ValueError))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`case` and `refusal` are the rows of the module's tables, `regime` the two sets of sizes."""
     module, wanted = metafunc.module, set(metafunc.fixturenames)
