@@ -328,6 +328,9 @@ class SpeedReport(Report):
     original_work: dict[str, Work] = field(default_factory=dict)
     candidate_work: dict[str, Work] = field(default_factory=dict)
     """By operator type, at the shapes that were timed first; empty where they are not known."""
+    own_folds: SpeedMeasurement | None = None
+    """The original with the runtime's own folds off against the original as it is: what these
+    are worth. None where it makes none, or where that was not asked for."""
     original_footprint: Footprint | None = None
     candidate_footprint: Footprint | None = None
     notes: tuple[str, ...] = ()

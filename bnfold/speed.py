@@ -28,6 +28,7 @@ from bnfold.footprint import footprint
 from bnfold.modelio import byte_size, load_model
 from bnfold.report import SpeedMeasurement, SpeedReport
 from bnfold.runtime import (
+    BN_FUSIONS,
     CPU,
     GPU_PROVIDERS,
     Level,
@@ -73,6 +74,7 @@ def bench(
     precision: float = ENOUGH,
     seed: int = 0,
     footprints: bool = False,
+    attribution: bool = False,
     progress: Progress | None = None,
 ) -> SpeedReport:
     """Time both models on each provider at each level; `budget_s` seconds are shared evenly.
@@ -83,7 +85,8 @@ def bench(
     RuntimeUnavailable and ProviderUnavailable.
 
     With `footprints` each model is also loaded in a process of its own, for its time to the first
-    result and its memory.
+    result and its memory. With `attribution` it is also measured what the runtime's own folds are
+    worth, where it makes any.
     """
     if budget_s <= 0:
         raise InputError(f"a budget of {budget_s:g} s measures nothing", "give some seconds")
@@ -102,12 +105,19 @@ def bench(
     ]
     del session
     plan = list(itertools.product(fed, counts, providers or (CPU,), levels))
+    attributed = attribution and levels[0] != "disable" and folds_itself(original, models[0])
+    share = budget_s / (len(plan) + attributed)
     measurements = []
     for done, (feeds, count, provider, level) in enumerate(plan):
         if progress is not None:
             progress("bench", done, len(plan))
-        setting = Setting(provider, level, count, budget_s / len(plan), seed, precision)
+        setting = Setting(provider, level, count, share, seed, precision)
         measurements.append(measure(original, candidate, feeds, setting))
+    own = None
+    if attributed:
+        feeds, count, provider, level = plan[0]
+        setting = Setting(provider, level, count, share, seed, precision, without=BN_FUSIONS)
+        own = measure(original, original, feeds, setting)
     shapes = {name: array.shape for name, array in fed[0].items()}
     sizes = [
         footprint(model, fed[0], provider=plan[0][2], level=plan[0][3], threads=counts[0])
@@ -127,6 +137,7 @@ def bench(
         candidate_parameters=operations.parameters(models[1]),
         original_work=operations.count(models[0], shapes),
         candidate_work=operations.count(models[1], shapes),
+        own_folds=own,
         original_footprint=sizes[0],
         candidate_footprint=sizes[1],
         environment=environment() | {"cpus": str(_cpus())},
@@ -150,6 +161,8 @@ class Setting:
     budget_s: float
     seed: int
     precision: float = ENOUGH
+    without: tuple[str, ...] = ()
+    """Optimizers of the runtime that are off for the original, and on for the candidate."""
 
 
 def measure(original: Model, candidate: Model, feeds: Feeds, setting: Setting) -> SpeedMeasurement:
@@ -162,6 +175,7 @@ def measure(original: Model, candidate: Model, feeds: Feeds, setting: Setting) -
             provider=setting.provider,
             level=setting.level,
             threads=setting.threads,
+            without=() if name == "candidate" else setting.without,
             config=QUIET,
         )
         for name, model in models.items()
@@ -331,6 +345,15 @@ def own_folding(original: Model, loaded: onnx.ModelProto) -> str:
         f"ONNX Runtime folds {folded} of the {before} BatchNormalization nodes by itself at its "
         f"default level; {left} it cannot fold."
     )
+
+
+def folds_itself(original: Model, loaded: onnx.ModelProto) -> bool:
+    """Whether the runtime folds any of the model's BatchNormalization nodes by itself."""
+    before = _count(loaded.graph)
+    try:
+        return before > 0 and runtime_leaves(original) < before
+    except BnfoldError:
+        return False
 
 
 def runtime_leaves(original: Model) -> int:

@@ -225,3 +225,35 @@ def test_open_dimensions_are_timed_at_a_usual_size() -> None:
     """An image of unknown size is timed at 224, not at the smallest that runs."""
     made = bench(parse(CONV_BN), parse(CONV_BN), budget_s=0.2, levels=("all",))
     assert made.primary.shapes == {"x": (1, 2, 224, 224)}
+
+
+def test_what_the_runtime_folds_itself_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own folds are off for the original and on for the candidate, once more than the rest."""
+    opened: list[tuple[str, tuple[str, ...]]] = []
+
+    def watched(model: Any, **options: Any) -> Session:
+        opened.append((options.get("level", "all"), tuple(options.get("without", ()))))
+        return open_session(model, **options)
+
+    monkeypatch.setattr(speed, "open_session", watched)
+    dims = {"H": 4, "W": 4}
+    made = bench(
+        *(parse(CONV_BN), parse(CONV_BN)),
+        dims=dims,
+        budget_s=0.4,
+        levels=("all",),
+        attribution=True,
+    )
+    off = ("ConvBNFusion", "MatMul_BatchNormalization_Fusion")
+    assert opened.count(("all", off)) == 2
+    assert made.own_folds is not None
+    assert len(made.measurements) == 1
+
+
+@pytest.mark.parametrize(("text", "levels"), [(BN_ONLY, ("all",)), (CONV_BN, ("disable",))])
+def test_where_the_runtime_folds_nothing(text: str, levels: Any) -> None:
+    """Nothing is timed for it."""
+    dims = {"H": 4, "W": 4}
+    model = parse(text)
+    made = bench(model, model, dims=dims, budget_s=0.2, levels=levels, attribution=True)
+    assert made.own_folds is None

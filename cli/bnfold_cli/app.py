@@ -320,6 +320,7 @@ def bench(
             seed=seed,
             providers=provider,
             footprints=True,
+            attribution=True,
             progress=progress,
             **_given(
                 levels=tuple(level.value for level in ort_level or ()),

@@ -25,6 +25,8 @@ def bench(report: SpeedReport) -> list[Line]:
 def _costs(report: SpeedReport) -> list[Line]:
     """What a session costs, what the models hold, and what their counts would predict."""
     rows: list[list[str]] = []
+    if report.own_folds is not None:
+        rows.append(["runtime's own folds", _worth(report.own_folds)])
     before, after = report.original_footprint, report.candidate_footprint
     if before is not None and after is not None:
         starts = (f"{f.session_ms:.3g} + {f.first_ms:.3g}" for f in (before, after))
@@ -42,6 +44,14 @@ def _costs(report: SpeedReport) -> list[Line]:
             ["counts predict", f"×{by_operations:.2f} by operations, ×{by_bytes:.2f} by bytes"]
         )
     return [line(), *columns(rows)] if rows else []
+
+
+def _worth(m: SpeedMeasurement) -> str:
+    """What the runtime gains by its own folds of the original."""
+    if not m.stable:
+        return f"cannot tell, {_ratio(m)}"
+    kind = "worth" if m.significant else "worth nothing that can be measured,"
+    return f"{kind} {_interval(m.speedup, m.interval)} of the original, level {m.level}"
 
 
 def _measurement(m: SpeedMeasurement) -> list[Line]:
