@@ -7,7 +7,8 @@ without it. What comes out passed, or nothing does.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -15,7 +16,7 @@ import onnx
 from bnfold import equivalence, speed
 from bnfold.anatomy import dissect
 from bnfold.comparison import JUDGE_SECONDS
-from bnfold.errors import NotEquivalent
+from bnfold.errors import NotEquivalent, ProviderUnavailable, RuntimeUnavailable
 from bnfold.feeds import SAMPLES, Data
 from bnfold.modelio import byte_size, check_output, load_model, save_model
 from bnfold.reasons import Reason
@@ -108,21 +109,27 @@ def optimize(
     if not changed:
         folds = dataclasses.replace(folds, notes=(*folds.notes, UNCHANGED))
     elif verify:
-        folds, proof = fold_until_proven(folds, refold, prove)
+        with _offering_no_proof():
+            folds, proof = fold_until_proven(folds, refold, prove)
     measured: SpeedReport | None = None
     if bench and changed:
-        measured = speed.bench(
-            model,
-            folds.model,
-            data=data,
-            dims=dims,
-            providers=providers,
-            threads=threads,
-            budget_s=budget_s,
-            precision=speed.GLANCE,
-            seed=seed,
-            progress=progress,
-        )
+        try:
+            measured = speed.bench(
+                model,
+                folds.model,
+                data=data,
+                dims=dims,
+                providers=providers,
+                threads=threads,
+                budget_s=budget_s,
+                precision=speed.GLANCE,
+                seed=seed,
+                progress=progress,
+            )
+        except RuntimeUnavailable as error:
+            if verify:
+                raise
+            folds = dataclasses.replace(folds, notes=(*folds.notes, f"not timed: {error}"))
     if output is not None:
         _say(progress, "write", 0, 1)
         save_model(folds.model, output, force=force)
@@ -141,6 +148,18 @@ def optimize(
 def is_changed(folds: FoldReport) -> bool:
     """Whether a fold changed the model at all."""
     return bool(folds.folded or folds.merged or folds.frozen_inputs or folds.removed_movement)
+
+
+@contextmanager
+def _offering_no_proof() -> Iterator[None]:
+    """A model that no runtime here can run can still be folded, unproven."""
+    try:
+        yield
+    except ProviderUnavailable:
+        raise
+    except RuntimeUnavailable as error:
+        hint = f"{error.hint}; --no-verify (verify=False) folds without a proof"
+        raise RuntimeUnavailable(str(error), hint) from error
 
 
 def _say(progress: Progress | None, stage: str, done: int, total: int) -> None:

@@ -16,7 +16,7 @@ from google.protobuf.message import EncodeError
 from onnx import numpy_helper, parser
 
 from bnfold import folding, modelio, pipeline
-from bnfold.errors import InputError, NotEquivalent, OutputError
+from bnfold.errors import InputError, NotEquivalent, OutputError, RuntimeUnavailable
 from bnfold.pipeline import optimize
 from bnfold.report import FoldResult
 from bnfold.rules.registry import BACKWARD, FORWARD, Step
@@ -327,3 +327,25 @@ def two_rules() -> onnx.ModelProto:
         array = np.abs(array) + 0.2 if name in "sv" else array
         model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
     return model
+
+
+UNKNOWN = """<ir_version: 9, opset_import: ["" : 18, "my.ops" : 1]>
+g (float[N,2] x) => (float[N,2] y) <float[2,2] w = {1, 2, 3, 4}, float[2] s = {2, 3}> {
+  h = MatMul(x, w)
+  z = Mul(h, s)
+  y = my.ops.Thing(z)
+}
+"""
+
+
+def test_what_no_runtime_runs_is_folded_only_unproven() -> None:
+    """A model with an operator of an unknown domain is refused, and folded without a proof."""
+    model = parser.parse_model(UNKNOWN)
+    with pytest.raises(RuntimeUnavailable) as caught:
+        optimize(model)
+    assert "--no-verify" in caught.value.hint
+    result = optimize(model, verify=False)
+    assert [node.op_type for node in result.model.graph.node] == ["MatMul", "Thing"]
+    assert result.equivalence is None
+    assert result.speed is None
+    assert any(note.startswith("not timed") for note in result.folds.notes)
