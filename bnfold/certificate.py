@@ -24,7 +24,7 @@ from bnfold.errors import InputError, ModelError
 from bnfold.external import locate
 from bnfold.feeds import make_samples
 from bnfold.files import check_output, sha256, unwritable, whole_or_nothing
-from bnfold.modelio import load_model
+from bnfold.modelio import PROTOBUF_LIMIT, byte_size, load_model
 from bnfold.report import EquivalenceReport, FoldReport, FoldSite, Report, plain
 from bnfold.runtime import open_session
 from bnfold.validation import is_external, tensors
@@ -79,6 +79,10 @@ def certify(
 def fingerprint(model: Model) -> Document:
     """Which model it is: the SHA-256 of its file, and of each file that holds its weights."""
     if isinstance(model, onnx.ModelProto):
+        if byte_size(model) > PROTOBUF_LIMIT:
+            raise InputError(
+                "a model past 2 GiB that is no file has no hash", "write it first, then certify"
+            )
         data = model.SerializeToString(deterministic=True)
         digest = hashlib.sha256(data).hexdigest()
         return {"path": None, "bytes": len(data), "sha256": digest, "data": {}}

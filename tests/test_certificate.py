@@ -133,6 +133,9 @@ def test_verify_writes_one_too(folder: Path, capsys: pytest.CaptureFixture[str])
     assert app.run([*arguments, "--certificate", "other.json"]) == 0
     assert "Wrote other.json, the certificate" in capsys.readouterr().out
     assert certificate.check("other.json", rerun=True)
+    same = ["verify", "net.onnx", "net.onnx", "--certificate", "same.json"]
+    assert app.run(same) == 0
+    assert certificate.check("same.json")
     assert app.run([*arguments, "--certificate", "other.json"]) == 2
     assert "other.json already exists" in capsys.readouterr().err
     assert app.run([*arguments, "--rtol", "0", "--certificate", "no.json"]) == 1
@@ -187,6 +190,8 @@ def test_what_is_no_certificate(folder: Path, text: str) -> None:
         ["verify", "net.onnx", "net.onnx", "--rerun"],
         ["verify", "--certificate", "absent.json"],
         ["optimize", "net.onnx", "--no-verify", "--certificate", "x.json"],
+        ["optimize", "net.onnx", "--force", "--certificate", "net.onnx"],
+        ["optimize", "net.onnx", "--force", "-o", "a.onnx", "--certificate", "a.onnx"],
     ],
 )
 def test_usage(folder: Path, arguments: list[str]) -> None:

@@ -154,7 +154,7 @@ def optimize(
         _check_page(report, force=force)
     files = _file("original", model)  # now: --in-place replaces it
     certifier = _certifier(
-        certificate, model, force=force, in_place=in_place, proven=not no_verify
+        certificate, model, target, force=force, in_place=in_place, proven=not no_verify
     )
     with console.progress("Loading") as progress:
         result = bnfold.optimize(
@@ -256,7 +256,7 @@ def verify(
         )
     import bnfold
 
-    certifier = _certifier(certificate, original, force=force)
+    certifier = _certifier(certificate, original, candidate, force=force)
     with console.progress("Loading") as progress:
         report = bnfold.verify(
             original,
@@ -424,6 +424,7 @@ def _audit(console: Console, certificate: Path, *, rerun: bool, verbose: bool) -
 def _certifier(
     path: Path | None,
     original: Path,
+    candidate: Path | None,
     *,
     force: bool,
     in_place: bool = False,
@@ -436,7 +437,9 @@ def _certifier(
         raise typer.BadParameter("there is none without a proof", param_hint="--certificate")
     from bnfold.files import check_output
 
-    check_output(path, force=force)
+    check_output(path, force=force, source=original)
+    if candidate is not None and candidate.resolve() == path.resolve():
+        raise typer.BadParameter("the model is written there", param_hint="--certificate")
     if not os.path.isfile(original):  # the error to tell is about the input
         return lambda *_: None
     from bnfold import certificate
