@@ -129,7 +129,8 @@ def _details(document: Json) -> list[dict[str, Any]]:
     anatomy = document.get("anatomy") or {"sites": []}
     known = {site["tensor"]: site for site in anatomy["sites"]}
     return [
-        {"code": site["code"], "detail": site["detail"]} | _compact(known.get(site["tensor"]))
+        {"code": site["code"], "detail": site["detail"], "facts": words.facts(site)}
+        | _compact(known.get(site["tensor"]))
         for site in document["folds"]["sites"]
     ]
 

@@ -160,6 +160,20 @@ def state(site: Json) -> str:
     return STATES[site["verdict"]]
 
 
+def facts(site: Json) -> str:
+    """What is known of a fold's numbers before anything is run."""
+    told = [
+        f"{title} from {number(limits[0])} to {number(limits[1])}"
+        for title, key in (("scale", "scale_range"), ("shift", "shift_range"))
+        if (limits := site.get(key))
+    ]
+    if site.get("bound") is not None:
+        told.append(f"rounding the weights alone may change {site['bound']:.0e} of its magnitude")
+    if site.get("flagged"):
+        told.append("so ill-conditioned that samples which agree say little of others")
+    return "; ".join(told)
+
+
 def outcome(site: Json) -> str:
     """Where a fold went, or why there is none."""
     if site["verdict"] != "folded":

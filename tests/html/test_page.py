@@ -147,6 +147,15 @@ def test_no_sites() -> None:
     assert "Nothing to fold" in Reader(page(empty)).text
 
 
+def test_what_is_known_of_a_fold() -> None:
+    """The range of its factors, and what rounding alone may change; nothing where nothing is."""
+    assert words.facts(result(2)["folds"]["sites"][1]) == (
+        "scale from -1.25 to 3.5; shift from 0 to 0.125; rounding the weights alone may change "
+        "2e-07 of its magnitude; so ill-conditioned that samples which agree say little of others"
+    )
+    assert words.facts({}) == ""
+
+
 def test_a_failed_proof_says_so() -> None:
     spoiled = copy.deepcopy(result(3))
     spoiled["equivalence"]["outputs"][0]["passed"] = False

@@ -67,6 +67,10 @@ def _site(index: int, name: str) -> dict[str, Any]:
         "path": ["MaxPool"] if folded and index % 3 == 0 else [],
         "code": {"kept": "BNF202", "rolled_back": "BNF401"}.get(outcome),
         "reason": {"kept": "shared-value", "rolled_back": "not-equivalent"}.get(outcome),
+        "scale_range": [-1.25, 3.5] if folded else None,
+        "shift_range": [0.0, 0.125] if folded else None,
+        "bound": 2e-7 if folded else None,
+        "flagged": index == 1,
         "detail": None if folded else f"{name} has 2 consumers",
     }
 

@@ -110,6 +110,7 @@
       if (data.detail) content.append(make("p", data.detail));
       content.append(make("p", reason.explanation));
     }
+    if (data.facts) content.append(make("p", `The affine: ${data.facts}.`));
     if (data.before) {
       const sides = make("div", "", "sides");
       const before = drawn(reason ? "Around it" : "Before", data.before, data.before);
