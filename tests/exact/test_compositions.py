@@ -62,7 +62,6 @@ TWICE = {
 """Graphs of which only a second fold folded all."""
 
 
-@pytest.mark.xfail(reason="an attribute that a fold removed is read as None")
 @pytest.mark.parametrize("text", TWICE.values(), ids=TWICE)
 def test_one_fold_is_enough(text: str) -> None:
     """A second fold finds nothing to do."""
