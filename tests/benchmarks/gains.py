@@ -72,7 +72,9 @@ def measured(name: str, budget_s: float, threads: int) -> Row | None:
     except BnfoldError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return None
-    return Row(name, result)
+    row = Row(name, result)
+    print(row.text(), file=sys.stderr)
+    return row
 
 
 def table(rows: list[Row], budget_s: float, threads: int) -> str:
@@ -87,8 +89,10 @@ def table(rows: list[Row], budget_s: float, threads: int) -> str:
 
 
 def write(text: str) -> None:
-    """Put the table into the README."""
+    """Put the table into the README, between the marks, or at the end of its part on speed."""
     page = README.read_text("utf-8")
+    if BEGIN not in page:
+        page = page.replace("\n## On a GPU\n", f"\n{BEGIN}\n\n{END}\n\n## On a GPU\n", 1)
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", "utf-8")
