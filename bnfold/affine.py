@@ -142,6 +142,8 @@ class Affine:
         """`y -> (y - shift) / scale`. Raises ZeroDivisionError where a scale is zero."""
         if not self.is_invertible:
             raise ZeroDivisionError("a scale is zero")
+        if self.is_pure_shift:
+            return Affine.of_collapsed(self.scale, -self.shift)
         return Affine(1 / self.scale, -self.shift / self.scale)
 
     def shift_before(self) -> Float64:
@@ -161,6 +163,11 @@ class Affine:
     def moved(self, movement: Callable[[Float64], Float64]) -> Affine:
         """Both arrays through one movement (a transpose, a cut, ...)."""
         return Affine(movement(self.scale), movement(self.shift))
+
+    def reranked(self, shape: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Affine:
+        """With dimensions of 1 added or dropped: `shape` tells the new shape from the old one."""
+        scale, shift = (a.reshape(shape(a.shape)) for a in (self.scale, self.shift))
+        return Affine.of_collapsed(scale, shift)
 
     def transposed(self, permutation: Sequence[int]) -> Affine:
         """For `Transpose(x)`, given the affine of x."""

@@ -70,7 +70,7 @@ def along(vector: Array, axis: int, rank: int) -> Array:
 def lifted(affine: Affine, rank: int) -> Affine:
     """The same affine for a value with more leading dimensions (broadcasting)."""
     lead = (1,) * (rank - affine.rank)
-    return affine.moved(lambda a: a.reshape(lead + a.shape))
+    return affine.reranked(lambda shape: lead + shape) if lead else affine
 
 
 def lowered(affine: Affine, shape: Shape, what: str) -> Affine:
@@ -90,7 +90,7 @@ def lowered(affine: Affine, shape: Shape, what: str) -> Affine:
             raise Refusal(
                 Reason.UNKNOWN_SHAPE, f"{what} may broadcast along axis {axis} of unknown size"
             )
-    return affine.moved(lambda a: a.reshape(a.shape[lead:]))
+    return affine.reranked(lambda shape: shape[lead:]) if lead else affine
 
 
 def size_of(shape: Shape, axis: int, what: str) -> int:
