@@ -21,7 +21,7 @@ from bnfold.rules.registry import BACKWARD, FORWARD, SOURCES, Source, Step, Step
 DEPTH = 64
 """Operators that one walk may rewrite."""
 
-BUDGET = 250
+BUDGET = 120
 """Rules that one source may ask, over all alternatives."""
 
 LOST = 2.0**4
