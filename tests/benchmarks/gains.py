@@ -83,7 +83,8 @@ def table(rows: list[Row], budget_s: float, threads: int) -> str:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     note = (
         f"ONNX Runtime {versions.get('onnxruntime', '?')}, CPU, {threads} thread of {cpus} cores; "
-        f"{budget_s:g} s a model; median of paired ratios with its 95 % interval."
+        f"{budget_s:g} s a model; median of paired ratios with its 95 % interval; "
+        f"load average {os.getloadavg()[1]:.0f} meanwhile. Made by `tests/benchmarks/gains.py`."
     )
     return "\n".join([HEADER, *(row.text() for row in rows), "", note])
 
