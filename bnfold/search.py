@@ -209,7 +209,9 @@ class Search:
             return True
         if any(index in waiting for _, index in uses):
             raise Refusal(Reason.CONFLICT, f"two paths ask different things of {value.name}")
-        if value in plan.moved and made is None:
+        # A value that others read too is settled once: asked again it would go round in circles.
+        again = made is not None and any(reader is not node for reader, _ in value.readers)
+        if again or (value in plan.moved and made is None):
             raise Refusal(Reason.CONFLICT, f"two paths ask different things of {value.name}")
         plan.made[value] = wanted
         return False

@@ -10,14 +10,15 @@ import numpy as np
 from bnfold.affine import Affine
 from bnfold.constants import FLOATS, Constant
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.registry import Operator, Step, backward, forward, only
+from bnfold.rules.registry import Operator, Step, backward, commutes, forward, only
 from bnfold.rules.shared import Array, require_positive, require_scale
 
 # ------------------------------------------------------------------- nothing done
 
 
-def refuse_training(op: Operator) -> None:
-    """Dropout drops only where an opset's way of saying so asks for it."""
+@commutes("Identity Dropout", attributes="ratio seed is_test consumed_inputs")
+def identity(op: Operator, _: Affine) -> None:
+    """Any affine passes; a Dropout only in inference, which each opset says in its own way."""
     if op.op_type != "Dropout":
         return
     if op.version < 7 and not op.attribute("is_test", 0):
@@ -26,46 +27,13 @@ def refuse_training(op: Operator) -> None:
         raise Refusal(Reason.TRAINING_MODE, "Dropout is in training mode")
 
 
-NOTHING = "ratio seed is_test consumed_inputs"
-
-
-@backward("Identity Dropout", attributes=NOTHING)
-def identity(op: Operator, affine: Affine) -> Step:
-    """Any affine passes."""
-    refuse_training(op)
-    return Step(inputs={0: affine})
-
-
-@forward("Identity Dropout", attributes=NOTHING)
-def identity_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
-    """Any affine passes."""
-    refuse_training(op)
-    return Step(outputs={0: only(affines)})
-
-
-CAST = "to saturate round_mode"
-
-
-def refuse_integers(op: Operator) -> None:
-    """A Cast commutes only between the types that weights have."""
+@commutes("Cast CastLike", attributes="to saturate round_mode")
+def cast(op: Operator, _: Affine) -> None:
+    """Any affine passes between float types; what rounding does, the proof decides."""
     if op.op_type == "Cast" and op.attribute("to") not in FLOATS:
         raise Refusal(Reason.OPAQUE_OP, "Cast to a type that is not float")
     if not op.is_float(0) or (op.op_type == "CastLike" and not op.is_float(1)):
         raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} of a type that is not known to be float")
-
-
-@backward("Cast CastLike", attributes=CAST)
-def cast(op: Operator, affine: Affine) -> Step:
-    """Any affine passes between float types; what rounding does, the proof decides."""
-    refuse_integers(op)
-    return Step(inputs={0: affine})
-
-
-@forward("Cast CastLike", attributes=CAST)
-def cast_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
-    """Any affine passes between float types."""
-    refuse_integers(op)
-    return Step(outputs={0: only(affines)})
 
 
 # -------------------------------------------------------------------- homogeneous

@@ -8,7 +8,7 @@ import numpy as np
 
 from bnfold.affine import Affine
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.registry import Operator, Step, backward, forward, only
+from bnfold.rules.registry import Operator, Step, backward, commutes, forward, only
 from bnfold.rules.shared import require_positive, require_scale, require_uniform
 
 WINDOW = "auto_pad ceil_mode count_include_pad dilations kernel_shape pads storage_order strides p"
@@ -19,27 +19,13 @@ def require_window(op: Operator, affine: Affine) -> None:
     require_uniform(affine, range(2, affine.rank), op.op_type)
 
 
-def check_maximum(op: Operator, affine: Affine) -> None:
-    """`max(s x + t) = s max(x) + t` for s >= 0; equal elements would have other indices."""
+@commutes("MaxPool GlobalMaxPool", attributes=WINDOW)
+def max_pool(op: Operator, affine: Affine) -> None:
+    """`max(s x + t) = s max(x) + t` for s >= 0. Padding never wins, so a shift is no harm."""
     require_window(op, affine)
     require_positive(affine, op)
     if op.has_output(1) and not affine.is_invertible:
         raise Refusal(Reason.ZERO_SCALE, f"a zero scale would change the indices of {op.op_type}")
-
-
-@backward("MaxPool GlobalMaxPool", attributes=WINDOW)
-def max_pool(op: Operator, affine: Affine) -> Step:
-    """Padding never wins, so a shift is no harm."""
-    check_maximum(op, affine)
-    return Step(inputs={0: affine})
-
-
-@forward("MaxPool GlobalMaxPool", attributes=WINDOW)
-def max_pool_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
-    """Padding never wins, so a shift is no harm."""
-    affine = only(affines)
-    check_maximum(op, affine)
-    return Step(outputs={0: affine})
 
 
 def counts_padding(op: Operator) -> bool:
@@ -52,26 +38,12 @@ def counts_padding(op: Operator) -> bool:
     return padded or any(op.attribute("pads", ())) or bool(op.attribute("ceil_mode", 0))
 
 
-def check_average(op: Operator, affine: Affine) -> None:
+@commutes("AveragePool GlobalAveragePool", attributes=WINDOW)
+def average_pool(op: Operator, affine: Affine) -> None:
     """The mean of affines is the affine of the mean, unless zeros are averaged in."""
     require_window(op, affine)
     if not affine.is_pure_scale and counts_padding(op):
         raise Refusal(Reason.PADDED_SHIFT, "AveragePool averages its zero padding in")
-
-
-@backward("AveragePool GlobalAveragePool", attributes=WINDOW)
-def average_pool(op: Operator, affine: Affine) -> Step:
-    """The average of shifted values is the shifted average."""
-    check_average(op, affine)
-    return Step(inputs={0: affine})
-
-
-@forward("AveragePool GlobalAveragePool", attributes=WINDOW)
-def average_pool_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
-    """The average of shifted values is the shifted average."""
-    affine = only(affines)
-    check_average(op, affine)
-    return Step(outputs={0: affine})
 
 
 @backward("LpPool GlobalLpPool", attributes=WINDOW)

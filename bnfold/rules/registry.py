@@ -107,6 +107,8 @@ BackwardOutputs = Callable[[Operator, Affine, int], Steps]
 """The same for an operator with several outputs of which each can be asked."""
 Forward = Callable[[Operator, Mapping[int, Affine]], Steps]
 """(operator, affines) -> how it copes with inputs that were `affine(input)`, by input index."""
+Check = Callable[[Operator, Affine], None]
+"""(operator, affine) -> nothing, or a Refusal where the two do not commute."""
 Reader = Callable[[Operator], Source | None]
 
 Key = tuple[str, str]
@@ -165,6 +167,31 @@ def forward(names: str, *, attributes: str = "", domain: str = "") -> Callable[[
     def enter(rule: Forward) -> Forward:
         register(FORWARD, rule, names, domain, attributes)
         return rule
+
+    return enter
+
+
+def commutes(names: str, *, attributes: str = "") -> Callable[[Check], Check]:
+    """Enter a rule for operators that pass an affine unchanged, in both directions.
+
+    The rule is the condition: it raises Refusal where it does not hold.
+    """
+
+    def enter(check: Check) -> Check:
+        @wraps(check)
+        def before(op: Operator, affine: Affine) -> Step:
+            check(op, affine)
+            return Step(inputs={0: affine})
+
+        @wraps(check)
+        def behind(op: Operator, affines: Mapping[int, Affine]) -> Step:
+            affine = only(affines)
+            check(op, affine)
+            return Step(outputs={0: affine})
+
+        backward(names, attributes=attributes)(before)
+        forward(names, attributes=attributes)(behind)
+        return check
 
     return enter
 

@@ -10,7 +10,7 @@ import numpy as np
 from bnfold.affine import Affine
 from bnfold.constants import Constant
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.registry import Operator, Step, backward, forward, only
+from bnfold.rules.registry import Operator, Step, backward, commutes, forward, only
 from bnfold.rules.shared import Array, require_scale, require_uniform, vector
 
 # ------------------------------------------------------------------------- resize
@@ -67,28 +67,17 @@ def factors(op: Operator, rank: int) -> list[float | None]:
     return [float(v) for v in given]
 
 
-def check_resize(op: Operator, affine: Affine) -> None:
-    """Refuse what does not commute: other axes' affines, and a shift beside extrapolation."""
+@commutes("Resize Upsample", attributes=RESIZE)
+def resize(op: Operator, affine: Affine) -> None:
+    """A mean of affines with weights that sum to one is the affine of the mean.
+
+    Refused: affines that vary along a resized axis, and a shift beside extrapolation.
+    """
     require_uniform(affine, resized_axes(op, affine.rank), op.op_type)
     if is_crop(op):
         require_scale(affine, op)
         if op.attribute("extrapolation_value", 0.0) != 0:
             raise Refusal(Reason.PADDED_SHIFT, f"{op.op_type} fills in a constant")
-
-
-@backward("Resize Upsample", attributes=RESIZE)
-def resize(op: Operator, affine: Affine) -> Step:
-    """A mean of affines with weights that sum to one is the affine of the mean."""
-    check_resize(op, affine)
-    return Step(inputs={0: affine})
-
-
-@forward("Resize Upsample", attributes=RESIZE)
-def resize_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
-    """A mean of affines with weights that sum to one is the affine of the mean."""
-    affine = only(affines)
-    check_resize(op, affine)
-    return Step(outputs={0: affine})
 
 
 # ---------------------------------------------------------------------------- pad
