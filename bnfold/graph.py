@@ -8,15 +8,15 @@ both. Protobufs are written back once, by `Graph.flush`.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from bnfold.constants import FLOATS, Array, Constant
+from bnfold.writing import drop_overridable, list_initializers, write_scope
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -489,70 +489,3 @@ def constant_of(node: Node) -> Constant | None:
         if name in kinds:
             return Constant.of_array(np.array(value, kinds[name]))
     return None
-
-
-def write_scope(scope: Scope) -> None:
-    """Bring one GraphProto up to date: nodes, initializers and value infos."""
-    proto = scope.proto
-    for node in scope.nodes:
-        if node.is_dirty:
-            write_node(node)
-    if scope.is_reordered:
-        protos = [n.proto for n in sorted(scope.nodes, key=lambda n: n.position)]
-        del proto.node[:]
-        proto.node.extend(protos)
-    delete_where(proto.initializer, lambda tensor: tensor.name in scope.unread)
-    for value, array in scope.added:
-        if value.uses or value.is_output:
-            write_tensor(proto.initializer.add(), value, array)
-    scope.added.clear()
-    delete_where(proto.value_info, lambda info: info.name not in scope.values)
-
-
-def write_tensor(tensor: TensorProto, value: Value, array: Array) -> None:
-    """Fill a TensorProto where it stands: large ones are not copied once more."""
-    tensor.name, tensor.data_type = value.name, value.elem_type
-    tensor.dims.extend(array.shape)
-    little = array if sys.byteorder == "little" else array.byteswap()
-    tensor.raw_data = little.tobytes()
-
-
-def delete_where(repeated: Any, condition: Callable[[Any], bool]) -> None:
-    """Delete from a repeated field in place, so that what stays is not copied."""
-    for index in reversed([i for i, item in enumerate(repeated) if condition(item)]):
-        del repeated[index]
-
-
-def write_node(node: Node) -> None:
-    """Bring one NodeProto up to date."""
-    proto = node.proto
-    proto.op_type = node.op_type
-    while node.inputs and node.inputs[-1] is None:
-        node.inputs.pop()
-    proto.input[:] = ["" if v is None else v.name for v in node.inputs]
-    proto.output[:] = ["" if v is None else v.name for v in node.outputs]
-    for name, value in node.attributes_changed.items():
-        kept = [a for a in proto.attribute if a.name != name]
-        del proto.attribute[:]
-        proto.attribute.extend(kept)
-        if value is not None:
-            proto.attribute.append(onnx.helper.make_attribute(name, value))
-    node.attributes_changed.clear()
-    node.is_dirty = False
-
-
-def drop_overridable(graph: GraphProto, unread: set[str]) -> None:
-    """Initializers leave the graph inputs, and so do those that are gone."""
-    names = {tensor.name for tensor in graph.initializer} | unread
-    delete_where(graph.input, lambda info: info.name in names)
-
-
-def list_initializers(graph: GraphProto, unread: set[str]) -> None:
-    """Before IR version 4 every initializer is a graph input: new ones come, old ones go."""
-    delete_where(graph.input, lambda info: info.name in unread)
-    listed = {info.name for info in graph.input}
-    graph.input.extend(
-        onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
-        for t in graph.initializer
-        if t.name not in listed
-    )

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 GROUPS = {
     "values": "affine constants errors explanations reasons report",
     "files": "external files modelio order skeleton validation",
-    "graph": "dimensions evaluate functions graph idioms seams shapes",
+    "graph": "dimensions elements evaluate functions graph idioms seams shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding plan search",
     "proof": "baseline batches comparison culprit equivalence feeds float64 footprint judge "
