@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -73,8 +75,23 @@ def optimize(
     """
     if output is not None:
         check_output(output, force=force)  # before the long work, not after it
-    data = _kept(data)
     original = load_model(model)
+    run_on: dict[str, Any] = {
+        "data": _kept(data),
+        "dims": dims,
+        "providers": providers,
+        "seed": seed,
+    }
+    prove = partial(
+        equivalence.verify,
+        model,
+        samples=samples,
+        atol=atol,
+        rtol=rtol,
+        judge_seconds=judge_seconds,
+        progress=progress,
+        **run_on,
+    )
 
     def refold(without: Iterable[str]) -> FoldResult:
         from bnfold.folding import fold
@@ -87,22 +104,8 @@ def optimize(
             keep_overridable=keep_overridable,
         )
 
-    def prove(folded: onnx.ModelProto) -> EquivalenceReport:
-        return equivalence.verify(
-            model,
-            folded,
-            data=data,
-            samples=samples,
-            seed=seed,
-            dims=dims,
-            providers=providers,
-            atol=atol,
-            rtol=rtol,
-            judge_seconds=judge_seconds,
-            progress=progress,
-        )
-
     proof: EquivalenceReport | None = None
+    measured: SpeedReport | None = None
     keep = tuple(keep)
     folds = refold(())
     changed = is_changed(folds)
@@ -111,20 +114,16 @@ def optimize(
     elif verify:
         with _offering_no_proof():
             folds, proof = fold_until_proven(folds, refold, prove)
-    measured: SpeedReport | None = None
     if bench and changed:
         try:
             measured = speed.bench(
                 model,
                 folds.model,
-                data=data,
-                dims=dims,
-                providers=providers,
                 threads=threads,
                 budget_s=budget_s,
                 precision=speed.GLANCE,
-                seed=seed,
                 progress=progress,
+                **run_on,
             )
         except RuntimeUnavailable as error:
             if verify:
