@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from bnfold.graph import Graph, Value
 from bnfold.plan import Draft, Plan
-from bnfold.search import CONTRADICTIONS, contradiction
+from bnfold.reasons import no_contradiction
 
 
 def store(plan: Plan) -> None:
     """Round every new constant to its type. Raises Refusal where one cannot be held."""
     for draft in plan.drafts.values():
-        try:
+        with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
             for index, constant in draft.constants.items():
                 draft.stored[index] = constant.stored()
             if draft.bias is not None:
                 draft.bias.stored()
-        except CONTRADICTIONS as error:
-            raise contradiction(draft, error) from error
 
 
 def commit(graph: Graph, plan: Plan) -> list[Value]:

@@ -14,7 +14,7 @@ import numpy as np
 from bnfold.affine import Affine
 from bnfold.graph import Node, Value
 from bnfold.plan import Draft, Plan, Use
-from bnfold.reasons import Reason, Refusal
+from bnfold.reasons import Reason, Refusal, no_contradiction
 from bnfold.report import Direction
 from bnfold.rules.registry import BACKWARD, FORWARD, SOURCES, Source, Step, Steps
 
@@ -158,10 +158,8 @@ class Search:
 
     def take(self, plan: Plan, node: Node, step: Step) -> None:
         """Take one alternative. Raises Refusal."""
-        try:
+        with no_contradiction(f"{node.op_type} ({node.name})"):
             plan.take(node, step)
-        except CONTRADICTIONS as error:
-            raise contradiction(plan.draft(node), error) from error
 
     # ---------------------------------------------------------------- producers
 
@@ -250,23 +248,11 @@ class Search:
         return node, answers(draft, lambda: rule(draft, affines))
 
 
-CONTRADICTIONS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What arithmetic on shapes raises where a node's shapes and attributes do not fit together."""
-
-
 def answers(draft: Draft, ask: Callable[[], Steps]) -> tuple[Step, ...]:
     """A rule's answer as a sequence. Raises Refusal, also for a node that contradicts itself."""
-    try:
+    with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
         steps = ask()
         return (steps,) if isinstance(steps, Step) else tuple(steps)
-    except CONTRADICTIONS as error:
-        raise contradiction(draft, error) from error
-
-
-def contradiction(draft: Draft, error: Exception) -> Refusal:
-    """The refusal for a node that no runtime could run."""
-    sentence = f"{draft.op_type} ({draft.node.name}) contradicts its own shapes: {error}"
-    return Refusal(Reason.UNKNOWN_SHAPE, sentence)
 
 
 def opaque(draft: Draft, where: str) -> str:
@@ -286,7 +272,5 @@ def read_source(node: Node) -> Source | None:
     if reader is None:
         return None
     draft = Draft(node)
-    try:
+    with no_contradiction(f"{draft.op_type} ({node.name})"):
         return reader(draft) if draft.key in SOURCES else None
-    except CONTRADICTIONS as error:
-        raise contradiction(draft, error) from error

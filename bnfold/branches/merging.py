@@ -68,11 +68,11 @@ class Merging:
         done: list[tuple[Cluster, Operator]] = []
         biases: list[Addend] = []
         for cluster in clusters(sum_, self.keep):
-            linear = cluster.linear()
-            found = [] if done else list(offsets(sum_, cluster))
-            for _, value in found:
-                linear = linear.plus(value)
             try:
+                linear = cluster.linear()
+                found = [] if done else list(offsets(sum_, cluster))
+                for _, value in found:
+                    linear = linear.plus(value)
                 made = operator(linear, cluster.family, cluster.base, cluster.model)
             except Refusal:
                 continue
