@@ -14,7 +14,7 @@ def store(plan: Plan) -> None:
             for index, constant in draft.constants.items():
                 draft.stored[index] = constant.stored()
             if draft.bias is not None:
-                draft.bias.stored()
+                draft.stored_bias = draft.bias.stored()
 
 
 def commit(graph: Graph, plan: Plan) -> list[Value]:
@@ -74,12 +74,12 @@ def bypass(graph: Graph, draft: Draft, moved: dict[Value, None]) -> Value:
 
 def add_bias(graph: Graph, draft: Draft) -> None:
     """Add the draft's bias to its first output; the sum keeps the output's name."""
-    node, constant = draft.node, draft.bias
+    node, constant, array = draft.node, draft.bias, draft.stored_bias
     assert constant is not None
+    assert array is not None
     result = node.outputs[0]
     assert result is not None
     product = graph.new_value(node.scope, f"{result.name}_product", result)
-    array = constant.stored()
     bias = graph.add_constant(node.scope, f"{result.name}_bias", constant, array)
     node.outputs[0], product.producer = product, node
     node.is_dirty = True

@@ -22,7 +22,6 @@ Dim = int | str | None
 Shape = tuple[Dim, ...]
 Position = tuple[int, ...]
 
-MISSING = object()
 SHAPE_READERS = frozenset({"Shape", "Size"})
 """Operators that look at the shape of a value only."""
 

@@ -30,6 +30,7 @@ class Draft:
         "node",
         "op_type",
         "stored",
+        "stored_bias",
     )
 
     def __init__(self, node: Node) -> None:
@@ -42,6 +43,8 @@ class Draft:
         """Set where the node itself is an affine that goes."""
         self.absorbs = False
         self.stored: dict[int, Array] = {}
+        """What will be written of the new constants, by input."""
+        self.stored_bias: Array | None = None
 
     def copy(self) -> Draft:
         """An independent copy, for another alternative."""
@@ -230,10 +233,7 @@ class Plan:
             self.demands.append((value, first, tuple((node, index) for index in affines)))
 
     def lose(self, value: Value, affine: Affine, *, satisfied: tuple[Use, ...] = ()) -> None:
-        """What was the value is now `affine(value)`: its readers, but for some, have to cope.
-
-        Raises Refusal where somebody outside of the plan sees the value.
-        """
+        """What was the value is now `affine(value)`: its readers, but for some, have to cope."""
         if affine.is_identity:
             return
         for node, index in value.readers:
