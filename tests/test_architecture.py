@@ -191,11 +191,11 @@ def test_the_engine_knows_no_operator_by_name(module: str) -> None:
 
 # -- the other two packages ---------------------------------------------------------------------
 
-COMMANDS = sorted((ROOT / "cli" / "bnfold_cli").glob("*.py"))
+COMMANDS = sorted((ROOT / "cli" / "bnfold_cli").rglob("*.py"))
 NETWORKS = sorted((ROOT / "models" / "bnfold_models").rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda p: str(p.relative_to(ROOT / "cli")))
 def test_the_command_line_imports_bnfold_and_typer_only(path: Path) -> None:
     """It does no arithmetic, and what a command needs is imported when the command runs."""
     for found in imports(path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -435,6 +435,11 @@ def parse_counts(text: str | None, option: str) -> tuple[int, ...]:
                 f"{part!r} is not a whole number from 1 on, as in 1,8,64", param_hint=option
             )
     return tuple(map(int, parts))
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The options that were given; for the others the library's own default holds."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 def _split(text: str, option: str, form: str) -> tuple[str, str]:

@@ -1,0 +1,45 @@
+"""How does a command leave a certificate of what it proved?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def certifier_of(
+    path: Path | None,
+    original: Path,
+    candidate: Path | None,
+    *,
+    force: bool,
+    in_place: bool = False,
+    proven: bool = True,
+) -> Callable[..., None] | None:
+    """What writes a certificate when all is done; asked for before any work, so it can refuse."""
+    if path is None:
+        return None
+    if not proven:
+        raise typer.BadParameter("there is none without a proof", param_hint="--certificate")
+    from bnfold.files import check_output
+
+    check_output(path, force=force, source=original)
+    if candidate is not None and candidate.resolve() == path.resolve():
+        raise typer.BadParameter("the model is written there", param_hint="--certificate")
+    if not os.path.isfile(original):  # the error to tell is about the input
+        return lambda *_: None
+    from bnfold import certificate
+    from bnfold.modelio import load_model
+
+    # What --in-place replaces is kept, and has no file any more.
+    taken = {"original": certificate.fingerprint(original) | ({"path": None} if in_place else {})}
+    model = load_model(original) if in_place else original
+
+    def write(candidate: Any, proof: Any, folds: Any = None) -> None:
+        made = certificate.certify(model, candidate, proof, folds=folds, fingerprints=taken)
+        certificate.save(made, path, force=force)
+
+    return write

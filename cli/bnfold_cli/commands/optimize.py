@@ -1,0 +1,110 @@
+"""`bnfold optimize`: fold, prove, time and write a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from bnfold_cli import options, render
+from bnfold_cli.certificates import certifier_of
+from bnfold_cli.console import Console
+from bnfold_cli.documents import document_of, file_of, typed
+from bnfold_cli.exits import YES
+from bnfold_cli.lines import line
+from bnfold_cli.options import given
+from bnfold_cli.pages import check_page, write_page
+
+
+def optimize(
+    context: typer.Context,
+    model: options.Model,
+    output: options.Output = None,
+    report: options.Report = None,
+    force: options.Force = False,
+    in_place: options.InPlace = False,
+    dry_run: options.DryRun = False,
+    keep: options.Keep = None,
+    no_reparameterize: options.Reparameterize = False,
+    keep_overridable: options.KeepOverridable = False,
+    input: options.Input = None,
+    dim: options.Dim = None,
+    data: options.Data = None,
+    seed: options.Seed = 0,
+    samples: options.Samples = None,
+    provider: options.Provider = None,
+    atol: options.Atol = None,
+    rtol: options.Rtol = None,
+    certificate: options.Certificate = None,
+    no_verify: options.NoVerify = False,
+    no_bench: options.NoBench = False,
+    threads: options.Threads = None,
+    budget: options.Budget = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    color: options.ColorOption = "auto",
+    traceback: options.Traceback = False,
+) -> int:
+    """Fold a model, prove that it is equivalent, measure the speedup, and write it.
+
+    Nothing is written unless the proof passes. Folds that fail it are taken back.
+    """
+    dims = options.parse_dims(input, dim)
+    console = Console(color, as_json=json, quiet=quiet)
+    import bnfold
+
+    target = None if dry_run else _target(model, output, force=force, in_place=in_place)
+    if report is not None:
+        check_page(report, force=force)
+    files = file_of("original", model)  # now: --in-place replaces it
+    certifier = certifier_of(
+        certificate, model, target, force=force, in_place=in_place, proven=not no_verify
+    )
+    with console.progress("Loading") as progress:
+        result = bnfold.optimize(
+            model,
+            target,
+            keep=tuple(keep or ()),
+            reparameterize=not no_reparameterize,
+            keep_overridable=keep_overridable,
+            verify=not no_verify,
+            bench=not no_bench,
+            data=data,
+            dims=dims,
+            seed=seed,
+            providers=provider,
+            atol=atol,
+            rtol=rtol,
+            force=force or in_place,
+            threads=threads,
+            progress=progress,
+            **given(samples=samples, budget_s=budget),
+        )
+    console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
+    document = document_of("optimize", result.to_dict(), model=model)
+    files += file_of("folded", target)
+    document |= {"reproduce": typed(context), "files": files}
+    if certifier is not None:
+        certifier(target or result.model, result.equivalence, result.folds)
+        console.show([line(f"Wrote {certificate}, the certificate")])
+    if report is not None:
+        write_page(document, report, force=force)
+        console.show([line(f"Wrote {report}, the report")])
+    console.document(document)
+    return YES
+
+
+def _target(model: Path, output: Path | None, *, force: bool, in_place: bool) -> Path:
+    """Where the result goes, checked before any work is done."""
+    from bnfold.modelio import check_output
+
+    if in_place and output is not None:
+        raise typer.BadParameter("say either --in-place or --output", param_hint="--in-place")
+    if in_place:
+        return model
+    target = output or model.with_name(model.name.removesuffix(".onnx") + ".folded.onnx")
+    if os.path.isfile(model):  # otherwise the error to tell is about the input
+        check_output(target, force=force, source=model)
+    return target

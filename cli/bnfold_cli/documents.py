@@ -1,0 +1,48 @@
+"""What stands in a JSON document beside the library's report, and how is one read again?"""
+
+from __future__ import annotations
+
+import shlex
+from json import loads
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def document_of(command: str, report: dict[str, Any], **paths: Path) -> dict[str, Any]:
+    """What --json prints: a report of the library, by which command and of which models."""
+    from bnfold import __version__
+
+    names = {name: str(path) for name, path in paths.items()}
+    return {"schema": 1, "bnfold": __version__, "command": command, **names, **report}
+
+
+def typed(context: typer.Context) -> str:
+    """The command as it would be typed again."""
+    return shlex.join(("bnfold", *(context.obj or ())))
+
+
+def file_of(role: str, path: Path | None) -> list[dict[str, Any]]:
+    """A file by its hash; nothing for one that is not there."""
+    from bnfold.files import sha256
+
+    if path is None or not path.is_file():
+        return []
+    size = path.stat().st_size
+    return [{"role": role, "path": str(path), "bytes": size, "sha256": sha256(path)}]
+
+
+def read_result(path: Path) -> Any:
+    """A document that was printed earlier. Raises InputError."""
+    from bnfold.errors import InputError
+
+    try:
+        return loads(path.read_bytes())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path} cannot be read: {reason}", "check the path") from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"{path} is not JSON", "give what `bnfold` printed with --json, and nothing else"
+        ) from None
