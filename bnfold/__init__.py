@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from bnfold.errors import (
         BnfoldError,
         InputError,
+        MemoryUnavailable,
         ModelError,
         NotEquivalent,
         OutputError,
         ProviderUnavailable,
+        RuntimeCrashed,
         RuntimeUnavailable,
     )
     from bnfold.explanations import explain
@@ -42,6 +44,7 @@ __all__ = [
     "FoldResult",
     "FoldSite",
     "InputError",
+    "MemoryUnavailable",
     "MergedBlock",
     "ModelError",
     "NotEquivalent",
@@ -50,6 +53,7 @@ __all__ = [
     "OutputError",
     "ProviderUnavailable",
     "Reason",
+    "RuntimeCrashed",
     "RuntimeUnavailable",
     "SpeedMeasurement",
     "SpeedReport",
@@ -69,8 +73,8 @@ __all__ = [
 # that `import bnfold` costs nothing that is not used.
 _HOMES = {
     "equivalence": "verify",
-    "errors": "BnfoldError InputError ModelError NotEquivalent OutputError ProviderUnavailable "
-    "RuntimeUnavailable",
+    "errors": "BnfoldError InputError MemoryUnavailable ModelError NotEquivalent OutputError "
+    "ProviderUnavailable RuntimeCrashed RuntimeUnavailable",
     "explanations": "explain",
     "folding": "fold inspect",
     "pipeline": "optimize",

@@ -24,9 +24,9 @@ from bnfold.errors import InputError, ModelError
 from bnfold.external import locate
 from bnfold.feeds import make_samples
 from bnfold.files import check_output, sha256, unwritable, whole_or_nothing
+from bnfold.isolation import Sessions
 from bnfold.modelio import PROTOBUF_LIMIT, byte_size, load_model
 from bnfold.report import EquivalenceReport, FoldReport, FoldSite, Report, plain
-from bnfold.runtime import open_session
 from bnfold.validation import is_external, tensors
 
 Model = onnx.ModelProto | str | Path
@@ -105,19 +105,20 @@ def _measured(
     if settings.get("data") == equivalence.GIVEN:
         return {}
     models = load_model(original), load_model(candidate)
-    run = open_session(original, level="disable").run
-    made = make_samples(
-        models[0],
-        run,
-        data=settings.get("data"),
-        dims=_dims(settings),
-        samples=1,
-        seed=proof.seed,
-    )
     made_by = {name for node in models[1].graph.node for name in node.output}
     where = {site.tensor: _visible(site, made_by) for site in folds.folded}
     wanted = sorted({name for name in where.values() if name is not None})
-    found = culprit.distances(*models, wanted, made.items[0].feeds)
+    with Sessions() as sessions:
+        made = make_samples(
+            models[0],
+            sessions.open(original, level="disable").run,
+            data=settings.get("data"),
+            dims=_dims(settings),
+            samples=1,
+            seed=proof.seed,
+        )
+        feeds = made.items[0].feeds
+        found = culprit.distances(*models, wanted, feeds, open_session=sessions.open)
     return {site: found[name] for site, name in where.items() if name in found}
 
 

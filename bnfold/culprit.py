@@ -6,7 +6,7 @@ do not, the fold that made the tensor is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold import yardstick
+from bnfold import runtime, yardstick
 from bnfold.errors import BnfoldError
-from bnfold.runtime import CPU, Provider, Session, open_session
+from bnfold.runtime import CPU, Provider, Session
 
 Array = NDArray[Any]
+Opener = Callable[..., Session]
+"""Opens a session as `runtime.open_session` does."""
 
 BATCH = 64
 """How many tensors are exposed at a time: every one of them is held in memory."""
@@ -45,6 +47,7 @@ def first_departure(
     feeds: Mapping[str, Array],
     *,
     provider: Provider = CPU,
+    open_session: Opener = runtime.open_session,
 ) -> Departure | None:
     """The first tensor in the candidate's order that departs; None where none does.
 
@@ -55,7 +58,7 @@ def first_departure(
     known = {name for node in original.graph.node for name in node.output}
     common = [name for name in makers if name in known]
     before, largest = 0.0, Departure("", "", 0.0)
-    for name, error in _errors(original, candidate, common, feeds, provider):
+    for name, error in _errors(original, candidate, common, feeds, provider, open_session):
         here = Departure(name, makers[name].op_type, error)
         if error > max(DEPARTED, JUMP * before):
             return here
@@ -70,9 +73,11 @@ def distances(
     candidate: onnx.ModelProto,
     tensors: Sequence[str],
     feeds: Mapping[str, Array],
+    *,
+    open_session: Opener = runtime.open_session,
 ) -> dict[str, float]:
     """By how much of its magnitude each tensor differs, on the CPU, optimizations off."""
-    return dict(_errors(original, candidate, tensors, feeds, CPU, cut=0.0))
+    return dict(_errors(original, candidate, tensors, feeds, CPU, open_session, cut=0.0))
 
 
 def _errors(
@@ -81,6 +86,7 @@ def _errors(
     tensors: Sequence[str],
     feeds: Mapping[str, Array],
     provider: Provider,
+    open_session: Opener,
     cut: float = 4.0,
 ) -> Iterator[tuple[str, float]]:
     """Each tensor's error, a batch of them at a time."""
@@ -88,16 +94,13 @@ def _errors(
         batch = tensors[start : start + BATCH]
         try:
             ours, theirs = (
-                _exposed(model, batch, provider).run(feeds) for model in (candidate, original)
+                open_session(model, provider=provider, level="disable", outputs=batch).run(feeds)
+                for model in (candidate, original)
             )
         except BnfoldError:  # a type that cannot be an output
             continue
         for name in batch:
             yield name, _distance(ours[name], theirs[name], cut)
-
-
-def _exposed(model: onnx.ModelProto, tensors: Sequence[str], provider: Provider) -> Session:
-    return open_session(model, provider=provider, level="disable", outputs=tensors)
 
 
 def _distance(actual: Any, expected: Any, cut: float) -> float:

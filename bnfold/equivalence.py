@@ -19,9 +19,11 @@ import onnx
 from bnfold.comparison import JUDGE_SECONDS, Evidence, Runs, Table, as_tensors
 from bnfold.errors import BnfoldError, InputError, ProviderUnavailable
 from bnfold.feeds import SAMPLES, Data, Feeds, make_samples
-from bnfold.modelio import load_model
+from bnfold.isolation import PATIENCE_S, Sessions
+from bnfold.memory import shortage
+from bnfold.modelio import byte_size, load_model
 from bnfold.report import EquivalenceReport, OutputComparison
-from bnfold.runtime import CPU, Level, Provider, environment, open_session
+from bnfold.runtime import CPU, Level, Provider
 from bnfold.sizes import Dims, input_specs
 
 Model = onnx.ModelProto | str | Path
@@ -30,6 +32,9 @@ Progress = Callable[[str, int, int], None]
 
 DEPLOYED: tuple[Level, ...] = ("disable", "all")
 """The levels at which a candidate must pass: as written, and as it will be used."""
+
+JUDGE_COPIES = 3
+"""How often the judge holds a float32 weight's bytes: as it is read, and in float64."""
 
 GIVEN = "given"
 """What the settings say of data that is no file."""
@@ -48,50 +53,57 @@ def verify(
     rtol: float | None = None,
     judge_seconds: float = JUDGE_SECONDS,
     progress: Progress | None = None,
+    isolate: bool = True,
+    timeout_s: float | None = PATIENCE_S,
 ) -> EquivalenceReport:
     """Run both models and say whether they compute the same; the report is truthy if so.
 
     `data` (a dict or an iterable of dicts of arrays, .npz, .npy, a folder of ONNX test sets)
     takes the place of the `samples` generated sets of inputs; `dims` gives sizes to symbolic
     dimensions or shapes to inputs. With `atol` or `rtol` the rule is the plain
-    `|a - e| <= atol + rtol * |e|` against the original. Raises ModelError, InputError,
-    RuntimeUnavailable and ProviderUnavailable for what could not be done at all.
+    `|a - e| <= atol + rtol * |e|` against the original.
+
+    Sessions run in a child process, so that a runtime that crashes, or does not answer within
+    `timeout_s`, is an error here (RuntimeCrashed) or, where it is the candidate's, a "no".
+    `isolate=False` runs them in this process. Raises ModelError, InputError, RuntimeUnavailable
+    and ProviderUnavailable for what could not be done at all.
     """
-    models = load_model(original), load_model(candidate)
-    _check_inputs(*models)
-    made = make_samples(
-        models[0],
-        open_session(original, level="disable").run,
-        data=data,
-        dims=dims,
-        samples=samples,
-        seed=seed,
-    )
-    plain = atol is not None or rtol is not None
-    evidence = Evidence(
-        outputs=[output.name for output in models[0].graph.output],
-        samples=made.items,
-        seed=seed,
-        atol=atol,
-        rtol=rtol,
-        mode="tolerance" if plain else "float64",
-        truths=[None] * len(made.items),
-        notes=list(made.notes),
-    )
-    proof = _Proof(original, candidate, evidence, models, progress)
-    if not plain:
-        proof.call_judge(judge_seconds)
-    with np.errstate(all="ignore"):  # infinities are compared, not computed with
-        for provider in providers or (CPU,):
-            proof.compare_on(provider)
-    settings = {
-        "samples": samples,
-        "dims": None if dims is None else dict(dims),
-        "data": _named_data(data),
-        "providers": list(providers or (CPU,)),
-        "judge_seconds": judge_seconds,
-    }
-    return proof.report(settings)
+    with Sessions(isolate, timeout_s) as sessions:
+        models = load_model(original), load_model(candidate)
+        _check_inputs(*models)
+        made = make_samples(
+            models[0],
+            sessions.open(original, level="disable").run,
+            data=data,
+            dims=dims,
+            samples=samples,
+            seed=seed,
+        )
+        plain = atol is not None or rtol is not None
+        evidence = Evidence(
+            outputs=[output.name for output in models[0].graph.output],
+            samples=made.items,
+            seed=seed,
+            atol=atol,
+            rtol=rtol,
+            mode="tolerance" if plain else "float64",
+            truths=[None] * len(made.items),
+            notes=list(made.notes),
+        )
+        proof = _Proof(original, candidate, evidence, models, sessions, progress)
+        if not plain:
+            proof.call_judge(judge_seconds)
+        with np.errstate(all="ignore"):  # infinities are compared, not computed with
+            for provider in providers or (CPU,):
+                proof.compare_on(provider)
+        settings = {
+            "samples": samples,
+            "dims": None if dims is None else dict(dims),
+            "data": _named_data(data),
+            "providers": list(providers or (CPU,)),
+            "judge_seconds": judge_seconds,
+        }
+        return proof.report(settings)
 
 
 def _named_data(data: Data | None) -> str | None:
@@ -119,12 +131,14 @@ class _Proof:
         candidate: Model,
         evidence: Evidence,
         models: tuple[onnx.ModelProto, onnx.ModelProto],
+        sessions: Sessions,
         progress: Progress | None,
     ) -> None:
         self.original = original
         self.candidate = candidate
         self.evidence = evidence
         self.original_proto, self.candidate_proto = models
+        self.sessions = sessions
         self.progress = progress
         self.comparisons: list[OutputComparison] = []
         self.providers: list[str] = []
@@ -141,6 +155,12 @@ class _Proof:
         from bnfold.judge import Judge, OutOfTime, Unjudgeable
 
         evidence, deadline = self.evidence, time.monotonic() + seconds
+        short = shortage(JUDGE_COPIES * byte_size(self.original_proto))
+        if short:
+            evidence.drop_judge(
+                f"no float64 evaluation: {short}; errors are held against the noise"
+            )
+            return
         try:
             evidence.judge = Judge(self.original_proto)
             for index, sample in enumerate(evidence.samples):
@@ -164,7 +184,7 @@ class _Proof:
 
     def compare_on(self, provider: Provider) -> None:
         """Every output on one provider, at both levels."""
-        plain = open_session(self.original, provider=provider, level="disable")
+        plain = self.sessions.open(self.original, provider=provider, level="disable")
         self.providers.append(plain.provider)
         expected = [as_tensors(plain.run(s.feeds)) for s in self.evidence.samples]
         runs: dict[Level, Runs] = {}
@@ -189,7 +209,7 @@ class _Proof:
         """Outputs for every sample; an error of the model is a result, one of the provider not."""
         runs = Runs([None] * len(self.evidence.samples))
         try:
-            session = open_session(model, provider=provider, level=level)
+            session = self.sessions.open(model, provider=provider, level=level)
             for index, sample in enumerate(self.evidence.samples):
                 runs.values[index] = as_tensors(session.run(sample.feeds))
         except ProviderUnavailable:
@@ -227,7 +247,11 @@ class _Proof:
         named = {sample.name: sample for sample in self.evidence.samples}
         sample = named.get(failed[0].sample, self.evidence.samples[0])
         found = first_departure(
-            self.original_proto, self.candidate_proto, sample.feeds, provider=provider
+            self.original_proto,
+            self.candidate_proto,
+            sample.feeds,
+            provider=provider,
+            open_session=self.sessions.open,
         )
         if found is not None:
             self.culprit = found.tensor
@@ -248,7 +272,7 @@ class _Proof:
             atol=self.evidence.atol,
             rtol=self.evidence.rtol,
             notes=tuple(self.evidence.notes),
-            environment=environment(),
+            environment=self.sessions.environment(),
             digests=tuple(digest(sample.feeds) for sample in self.evidence.samples),
             settings=settings,
         )

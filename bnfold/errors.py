@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class BnfoldError(Exception):
     """An error about the caller's own input; the command line prints it and exits with 2.
@@ -12,6 +14,10 @@ class BnfoldError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Both texts travel when an error passes from one process to another."""
+        return type(self), (str(self), self.hint)
 
 
 class ModelError(BnfoldError):
@@ -28,6 +34,14 @@ class OutputError(BnfoldError):
 
 class RuntimeUnavailable(BnfoldError):
     """ONNX Runtime is not installed, or cannot run the model."""
+
+
+class RuntimeCrashed(RuntimeUnavailable):
+    """ONNX Runtime ended its process, was killed for want of memory, or never answered."""
+
+
+class MemoryUnavailable(RuntimeUnavailable):
+    """More memory would be needed than is free; nothing was tried."""
 
 
 class ProviderUnavailable(RuntimeUnavailable):

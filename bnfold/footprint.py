@@ -4,23 +4,19 @@ of its own, so that nothing that was loaded before counts.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnfold.modelio import save_model
+from bnfold.errors import RuntimeUnavailable
+from bnfold.isolation import Child
 from bnfold.report import Footprint
-from bnfold.runtime import Level, Provider, open_session
+from bnfold.runtime import Level, Provider, open_session, write_loadable
 
 Array = NDArray[Any]
 Model = onnx.ModelProto | str | Path
@@ -43,41 +39,33 @@ def footprint(
     Memory is the peak above what the process held before; None on systems that do not tell.
     """
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-        path = Path(model) if isinstance(model, (str, Path)) else Path(folder, "model.onnx")
         if isinstance(model, onnx.ModelProto):
-            save_model(model, path)
-        np.savez(Path(folder, "feeds.npz"), *feeds.values())  # a name may be any text
-        name = provider if isinstance(provider, str) else provider[0]
-        data = str(Path(folder, "feeds.npz"))
-        return _ask(json.dumps([str(path.resolve()), data, list(feeds), name, level, threads]))
-
-
-def _ask(task: str) -> Footprint | None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "bnfold.footprint"]
-    try:
-        done = subprocess.run(
-            command,
-            input=task,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=PATIENCE_S,
-            check=True,
-        )
-        return Footprint(**json.loads(done.stdout))
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError):
-        return None
+            model = write_loadable(model, Path(folder))
+        child = Child(PATIENCE_S)
+        try:
+            made: Footprint = child.call(
+                "bnfold.footprint:measure",
+                *(str(Path(model).resolve()), feeds, provider, level, threads),
+                doing="loading the model",
+            )
+        except RuntimeUnavailable:
+            return None
+        finally:
+            child.close()
+    return made
 
 
 # --- in the new process --------------------------------------------------------------------
 
 
-def _measure(
-    path: str, data: str, names: list[str], provider: str, level: Level, threads: int | None
+def measure(
+    path: str,
+    feeds: Mapping[str, Array],
+    provider: Provider,
+    level: Level,
+    threads: int | None,
 ) -> Footprint:
-    with np.load(data) as arrays:
-        feeds = {name: arrays[f"arr_{index}"] for index, name in enumerate(names)}
+    """What it costs to load the model in this process and to run it once."""
     open_session(_nothing(), level="disable")  # so that the runtime itself does not count
     before = _memory("VmRSS")
     session = open_session(path, provider=provider, level=level, threads=threads)
@@ -102,9 +90,3 @@ def _memory(field: str) -> int | None:
         return None
     found = [int(line.split()[1]) for line in lines if line.startswith(f"{field}:")]
     return 1024 * found[0] if found else None
-
-
-if __name__ == "__main__":
-    from bnfold.report import plain
-
-    print(json.dumps(plain(_measure(*json.loads(sys.stdin.read())))))

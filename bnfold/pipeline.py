@@ -18,8 +18,15 @@ import onnx
 from bnfold import equivalence, speed
 from bnfold.anatomy import dissect
 from bnfold.comparison import JUDGE_SECONDS
-from bnfold.errors import NotEquivalent, ProviderUnavailable, RuntimeUnavailable
+from bnfold.errors import (
+    MemoryUnavailable,
+    NotEquivalent,
+    ProviderUnavailable,
+    RuntimeCrashed,
+    RuntimeUnavailable,
+)
 from bnfold.feeds import SAMPLES, Data
+from bnfold.isolation import PATIENCE_S
 from bnfold.modelio import byte_size, check_output, load_model, save_model
 from bnfold.reasons import Reason
 from bnfold.report import (
@@ -64,14 +71,20 @@ def optimize(
     judge_seconds: float = JUDGE_SECONDS,
     threads: int | None = None,
     progress: Progress | None = None,
+    isolate: bool = True,
+    timeout_s: float | None = PATIENCE_S,
 ) -> OptimizeResult:
     """Fold a model, prove the result, measure it, and write it to `output` where that is given.
 
     `keep` names tensors whose nodes stay. A fold that fails the proof is taken back and reported
     as `rolled_back`. Where nothing could be folded nothing is proven or timed, and a note says so.
-    `progress` is called as (stage, done, total). Raises NotEquivalent when even the model with
-    nothing folded fails, OutputError when `output` exists and `force` is not given, and whatever
-    `fold`, `verify` and `bench` raise; then no file is written.
+    `progress` is called as (stage, done, total).
+
+    Sessions run in child processes: a fold with which the runtime crashes, or is silent for
+    `timeout_s`, fails the proof, and a crash while timing is a note; `isolate=False` runs them in
+    this process. Raises NotEquivalent when even the model with nothing folded fails, OutputError
+    when `output` exists and `force` is not given, and whatever `fold`, `verify` and `bench` raise;
+    then no file is written.
     """
     if output is not None:
         check_output(output, force=force)  # before the long work, not after it
@@ -81,6 +94,8 @@ def optimize(
         "dims": dims,
         "providers": providers,
         "seed": seed,
+        "isolate": isolate,
+        "timeout_s": timeout_s,
     }
     prove = partial(
         equivalence.verify,
@@ -126,8 +141,8 @@ def optimize(
                 **run_on,
             )
         except RuntimeUnavailable as error:
-            if verify:
-                raise
+            if verify and not isinstance(error, (MemoryUnavailable, RuntimeCrashed)):
+                raise  # otherwise what was proven is worth writing, timed or not
             folds = dataclasses.replace(folds, notes=(*folds.notes, f"not timed: {error}"))
     if output is not None:
         _say(progress, "write", 0, 1)

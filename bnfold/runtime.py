@@ -270,11 +270,19 @@ def _loadable(
         yield proto.SerializeToString()
         return
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-        path = Path(folder, "model.onnx")
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)  # `save_model` moves the tensors out of the model it is given
-        onnx.save_model(copy, path, save_as_external_data=True, location="model.data")
-        yield str(path)
+        yield str(write_loadable(proto, Path(folder)))
+
+
+def write_loadable(model: onnx.ModelProto, folder: Path) -> Path:
+    """Write a model where a session can load it from, its weights beside it where need be."""
+    path = folder / "model.onnx"
+    if byte_size(model) < _PROTOBUF_LIMIT:
+        path.write_bytes(model.SerializeToString())
+        return path
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)  # `save_model` moves the tensors out of the model it is given
+    onnx.save_model(copy, path, save_as_external_data=True, location="model.data")
+    return path
 
 
 def expose(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

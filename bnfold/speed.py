@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from bnfold import operations, pairing
 from bnfold.batches import batch_dims
-from bnfold.errors import BnfoldError, InputError
+from bnfold.errors import BnfoldError, InputError, MemoryUnavailable
 from bnfold.feeds import Data, make_samples
 from bnfold.footprint import footprint
+from bnfold.isolation import PATIENCE_S, isolated
+from bnfold.memory import shortage
 from bnfold.modelio import byte_size, load_model
 from bnfold.report import SpeedMeasurement, SpeedReport
 from bnfold.runtime import (
@@ -60,6 +62,7 @@ QUIET = {"session.force_spinning_stop": "1"}
 STREAMS = ("original", "again", "candidate")
 
 
+@isolated("timing")
 def bench(
     original: Model,
     candidate: Model,
@@ -76,13 +79,19 @@ def bench(
     footprints: bool = False,
     attribution: bool = False,
     progress: Progress | None = None,
+    isolate: bool = True,  # noqa: ARG001 - `isolated` reads both
+    timeout_s: float | None = PATIENCE_S,  # noqa: ARG001
 ) -> SpeedReport:
     """Time both models on each provider at each level; `budget_s` seconds are shared evenly.
 
     Several `threads` or `batches` are a sweep: everything is timed at each of them. Timing ends
     earlier where the 95 % interval is within `precision` of its middle. The first sample of
     `data` is the input, else one generated at the sizes in `dims`. Raises ModelError, InputError,
-    RuntimeUnavailable and ProviderUnavailable.
+    RuntimeUnavailable, ProviderUnavailable and MemoryUnavailable.
+
+    All of it runs in one child process, so that a runtime that crashes, or is silent for
+    `timeout_s` beyond the budget, is an error here (RuntimeCrashed); `isolate=False` runs it in
+    this process.
 
     With `footprints` each model is also loaded in a process of its own, for its time to the first
     result and its memory. With `attribution` it is also measured what the runtime's own folds are
@@ -93,6 +102,7 @@ def bench(
     models = load_model(original), load_model(candidate)
     if batches and data is not None:
         raise InputError("given data has its own batch", "leave out either the data or the batch")
+    _check_memory(models)
     counts = threads if isinstance(threads, Sequence) else (threads,)
     session = open_session(original, level="disable", threads=counts[0])
     fed = [
@@ -142,6 +152,16 @@ def bench(
         candidate_footprint=sizes[1],
         environment=environment() | {"cpus": str(_cpus())},
     )
+
+
+def _check_memory(models: Sequence[onnx.ModelProto]) -> None:
+    """Raises MemoryUnavailable where the sessions, that take turns, cannot all be open."""
+    short = shortage(len(STREAMS) * max(byte_size(model) for model in models))
+    if short:
+        raise MemoryUnavailable(
+            f"timing holds {len(STREAMS)} sessions at once: {short}",
+            "close other programs, or use a machine with more memory",
+        )
 
 
 def _swept(model: onnx.ModelProto, dims: Dims | None, batches: Sequence[int]) -> list[Dims | None]:

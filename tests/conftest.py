@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from rows import parse_row
 
+from bnfold.isolation import Here
+
 pytest.register_assert_rewrite("rowtests")
 
 
@@ -32,3 +34,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("refusal", pairs, ids=list(table))
     if "regime" in wanted:
         metafunc.parametrize("regime", ["different", "equal"])
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting Python takes half a second, so that only tests of isolation itself do it."""
+    if not request.node.get_closest_marker("isolated"):
+        monkeypatch.setattr("bnfold.isolation.Child", Here)

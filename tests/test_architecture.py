@@ -19,8 +19,9 @@ GROUPS = {
     "graph": "dimensions elements evaluate functions graph idioms seams shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding plan search",
-    "proof": "baseline batches comparison culprit equivalence feeds float64 footprint judge "
-    "kernels operations pairing ranges runtime sizes speed yardstick",
+    "proof": "baseline batches comparison culprit equivalence feeds float64 footprint "
+    "frames isolation judge kernels memory operations pairing ranges runtime sizes speed worker "
+    "yardstick",
     "page": "html",
     "conductor": "anatomy certificate pipeline pytest_plugin testing",
 }
@@ -56,13 +57,16 @@ MODULE_LIBRARIES = {
     "batches": "onnx",
     "errors": "",
     "explanations": "",
+    "frames": "",
     "kernels": "numpy",
+    "memory": "onnx",
     "pairing": "numpy",
     "pytest_plugin": "onnx pytest",
     "reasons": "",
     "report": "",
     "runtime": "numpy onnx onnxruntime",
     "testing": "",
+    "worker": "",
     "yardstick": "numpy onnx ml_dtypes",
 }
 """Modules that may import less than their group, or more."""

@@ -248,6 +248,17 @@ NoVerify = Annotated[
         rich_help_panel=PROOF,
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        min=1.0,
+        metavar="SECONDS",
+        help="Give up a session of the runtime that does not answer for so long; half an hour if "
+        "not given.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
 
 # -- timing -------------------------------------------------------------------------------------
 

@@ -275,7 +275,8 @@ def test_every_option_arrives(library: Library, model: Path) -> None:
     text = (
         "--keep a --keep b --no-reparameterize --keep-overridable --input x=1x3x8x8 "
         "--dim batch=4 --data inputs.npz --seed 7 --samples 3 --provider cpu --provider cuda "
-        "--atol 1e-5 --rtol 1e-4 --no-verify --no-bench --threads 2 --budget 1.5"
+        "--atol 1e-5 --rtol 1e-4 --no-verify --no-bench --threads 2 --budget 1.5 "
+        "--timeout 90"
     )
     assert app.run(["optimize", str(model), *text.split()]) == 0
     options = dict(library.options)
@@ -295,6 +296,7 @@ def test_every_option_arrives(library: Library, model: Path) -> None:
         "bench": False,
         "threads": 2,
         "budget_s": 1.5,
+        "timeout_s": 90.0,
         "force": False,
     }
 
@@ -302,9 +304,9 @@ def test_every_option_arrives(library: Library, model: Path) -> None:
 def test_defaults_are_the_library_s(library: Library, model: Path) -> None:
     """What is not given is left to the library, where a number is a matter of measurement."""
     app.run(["optimize", str(model)])
-    assert not {"samples", "budget_s"} & set(library.options)
+    assert not {"samples", "budget_s", "timeout_s"} & set(library.options)
     app.run(["bench", str(model), str(model)])
-    assert not {"levels", "budget_s"} & set(library.options)
+    assert not {"levels", "budget_s", "timeout_s"} & set(library.options)
 
 
 def test_levels(library: Library, model: Path) -> None:

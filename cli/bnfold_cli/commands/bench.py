@@ -18,6 +18,7 @@ def bench(
     data: options.Data = None,
     seed: options.Seed = 0,
     provider: options.Provider = None,
+    timeout: options.Timeout = None,
     ort_level: options.OrtLevel = None,
     threads: options.ThreadCounts = None,
     batch: options.Batches = None,
@@ -57,6 +58,7 @@ def bench(
                 threads=counts,
                 batches=batches,
                 budget_s=budget,
+                timeout_s=timeout,
             ),
         )
     console.show(render.bench(report))

@@ -36,6 +36,7 @@ def optimize(
     provider: options.Provider = None,
     atol: options.Atol = None,
     rtol: options.Rtol = None,
+    timeout: options.Timeout = None,
     certificate: options.Certificate = None,
     no_verify: options.NoVerify = False,
     no_bench: options.NoBench = False,
@@ -80,7 +81,7 @@ def optimize(
             force=force or in_place,
             threads=threads,
             progress=progress,
-            **given(samples=samples, budget_s=budget),
+            **given(samples=samples, budget_s=budget, timeout_s=timeout),
         )
     console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
     document = document_of("optimize", result.to_dict(), model=model)

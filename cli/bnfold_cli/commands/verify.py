@@ -26,6 +26,7 @@ def verify(
     provider: options.Provider = None,
     atol: options.Atol = None,
     rtol: options.Rtol = None,
+    timeout: options.Timeout = None,
     certificate: options.AnyCertificate = None,
     rerun: options.Rerun = False,
     force: options.Force = False,
@@ -63,7 +64,7 @@ def verify(
             atol=atol,
             rtol=rtol,
             progress=progress,
-            **given(samples=samples),
+            **given(samples=samples, timeout_s=timeout),
         )
     console.show(render.verify(report, verbose=verbose))
     if certifier is not None:
