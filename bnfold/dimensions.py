@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bnfold.elements import Known, shape_at, window
+from bnfold.equation import read_equation
 from bnfold.graph import SHAPE_READERS, Dim, Graph, Node, Shape, Value
 
 MICROSOFT = "com.microsoft"
@@ -342,6 +343,20 @@ def gemm(node: Node, _: Known) -> Shapes:
     return [(rows, columns)]
 
 
+def labelled(node: Node, _: Known) -> Shapes:
+    """Einsum: a label has one size wherever it stands."""
+    read = read_equation(node.attributes["equation"])
+    if read is None:
+        return [None]
+    operands, result = read
+    sizes: dict[str, list[Dim]] = {label: [] for label in result}
+    for index, term in enumerate(operands):
+        shape = shape_at(node, index)
+        for label, size in zip(term, shape or (None,) * len(term), strict=True):
+            sizes.setdefault(label, []).append(size)
+    return [tuple(joint(sizes[label]) for label in result)]
+
+
 def split(node: Node, known: Known) -> Shapes:
     """Other axes stay; the parts where they are named, or equal."""
     shape = shape_at(node, 0)
@@ -444,6 +459,7 @@ SHAPES: dict[str, Callable[[Node, Known], Shapes]] = {
     **dict.fromkeys(["DepthToSpace", "SpaceToDepth"], rearranged),
     **dict.fromkeys(["LSTM", "GRU", "RNN"], recurrent),
     "Concat": joined,
+    "Einsum": labelled,
     "Expand": expanded,
     "Flatten": flattened,
     "Gather": gathered,

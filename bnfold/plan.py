@@ -11,6 +11,7 @@ from typing import Any
 
 from bnfold.affine import Affine
 from bnfold.constants import Array, Constant
+from bnfold.facts import sums_to_one
 from bnfold.graph import Node, Shape, Value
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import ATTRIBUTES, Key, Source, Step
@@ -147,6 +148,10 @@ class Draft:
         if value is None:
             raise Refusal(Reason.UNKNOWN_SHAPE, f"{self.op_type} has no output {index}")
         return shape_of(value)
+
+    def sums_to_one(self, index: int, axis: int) -> bool:
+        """Whether the input's elements add up to one along an axis counted from the back."""
+        return index not in self.constants and sums_to_one(self.node.inputs[index], axis)
 
     def is_float(self, index: int) -> bool:
         """Whether the input is of a type that weights have."""

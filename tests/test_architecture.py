@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants errors explanations reasons report",
+    "values": "affine constants equation errors explanations reasons report",
     "files": "external files modelio order skeleton validation",
-    "graph": "dimensions elements evaluate functions graph idioms seams shapes writing",
+    "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding plan search",
     "proof": "baseline batches comparison culprit equivalence feeds float64 footprint "

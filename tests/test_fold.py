@@ -774,6 +774,16 @@ def test_an_unknown_rank_is_refused() -> None:
     assert faults(built, result.model, truth(built)) == []
 
 
+def test_an_einsum_tells_the_shape_of_its_result() -> None:
+    """Behind an operator that onnx does not know, a label has one size wherever it stands."""
+    built = row(
+        """@runtime f = com.microsoft.FusedMatMul(X[N,C,T,D], u[D,D]);
+        e = Einsum<equation="nctv,cvw->nctw">(f, a[C,D,M]); r = Relu(e);
+        g = Mul(r, s+[C,1,1]); y[N,C,T,M] = Sigmoid(g)"""
+    )
+    folded(built)
+
+
 def test_an_unknown_operator_is_opaque() -> None:
     """A model with an operator of somebody's own folds everywhere else."""
     built = row("h = Conv(X[N,C,H,W], w[O,C,3,3]); a = BN[O](h); r = Relu(a)")

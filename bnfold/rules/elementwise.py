@@ -11,9 +11,10 @@ from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, forward, only
 from bnfold.rules.shared import (
     Array,
+    choices,
+    fitted,
     inverse,
     lifted,
-    lowered,
     require_positive,
     require_scale,
 )
@@ -30,29 +31,6 @@ def refuse_legacy(op: Operator) -> None:
 def constants_first(op: Operator) -> list[int]:
     """The operands, those known before run time first."""
     return sorted(range(op.input_count), key=lambda i: not op.is_constant(i))
-
-
-def fitted(op: Operator, index: int, affine: Affine) -> Affine:
-    """The result's affine for one operand; a constant operand may grow. Raises Refusal."""
-    if op.is_constant(index) and not op.constant(index).is_quantized:
-        return affine
-    return lowered(affine, op.shape(index), f"an operand of {op.op_type}")
-
-
-def choices(
-    op: Operator, makers: list[Callable[[], Step]], reason: Reason = Reason.CHANNEL_LOST
-) -> list[Step]:
-    """All alternatives that can be had. Raises the first refusal if there is none."""
-    steps: list[Step] = []
-    stop: Refusal | None = None
-    for make in makers:
-        try:
-            steps.append(make())
-        except Refusal as refusal:
-            stop = stop or refusal
-    if not steps:
-        raise stop or Refusal(reason, f"no operand of {op.op_type} can take the affine")
-    return steps
 
 
 # --------------------------------------------------------------------------- sums

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from bnfold.affine import Affine
 from bnfold.constants import Constant
+from bnfold.equation import read_equation
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import MICROSOFT, Operator, Step, backward, forward
 from bnfold.rules.shared import (
     Array,
     along,
+    choices,
+    fitted,
     lifted,
     lowered,
     per_channel,
@@ -158,19 +161,31 @@ def onto_factor(op: Operator, index: int, affine: Affine) -> Affine:
 @backward("MatMul")
 @backward("FusedMatMul", attributes=FUSED, domain=MICROSOFT)
 def matmul(op: Operator, affine: Affine) -> list[Step]:
-    """The scale into either factor; a shift becomes the addend of a Gemm, or an Add after it."""
-    steps: list[Step] = []
-    refusal: Refusal | None = None
-    for index in sorted((1, 0), key=lambda i: not op.is_constant(i)):
-        try:
-            inputs = {index: onto_factor(op, index, affine.scale_part)}
-        except Refusal as stop:
-            refusal = refusal or stop
-            continue
-        steps += with_shift(op, inputs, affine.shift_part, Step(inputs=inputs))
-    if not steps and refusal is not None:
-        raise refusal
-    return steps
+    """The scale into either factor; a shift becomes the addend of a Gemm, or an Add after it.
+
+    Where the rows of the other factor sum to one, as an attention's do, a factor takes both.
+    """
+    order = sorted((1, 0), key=lambda i: not op.is_constant(i))
+    return choices(op, [lambda i=i: ways(op, i, affine) for i in order])  # type: ignore[misc]
+
+
+def ways(op: Operator, index: int, affine: Affine) -> list[Step]:
+    """How the result's affine goes into one factor. Raises Refusal."""
+    if affine.is_pure_scale or not averages(op, 1 - index):
+        inputs = {index: onto_factor(op, index, affine.scale_part)}
+        return with_shift(op, inputs, affine.shift_part, Step(inputs=inputs))
+    alpha = op.attribute("alpha", 1.0)
+    if alpha == 0:
+        raise Refusal(Reason.ZERO_SCALE, f"{op.op_type} is multiplied by zero")
+    # P (s V + t) = s P V + t, since every row of P sums to one.
+    return [
+        Step(inputs={index: onto_factor(op, index, Affine(affine.scale, affine.shift / alpha))})
+    ]
+
+
+def averages(op: Operator, index: int) -> bool:
+    """Whether this factor makes weighted means of the other: its rows sum to one."""
+    return op.sums_to_one(index, factor_axes(op, index)[1])
 
 
 def with_shift(
@@ -179,7 +194,7 @@ def with_shift(
     """The ways for a product to add a shift to its result."""
     if shift.is_identity:
         return [plain]
-    like = next((op.constant(i) for i in (1, 0) if op.is_constant(i)), None)
+    like = next((op.constant(i) for i in range(op.input_count) if op.is_constant(i)), None)
     if like is None:
         raise Refusal(Reason.GEMM_BIAS, f"{op.op_type} of two computed values has no bias")
     bias = Constant.of_array(shift.shift.copy(), like.dtype)
@@ -205,6 +220,8 @@ def matmul_input(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
     affine = affines[data]
     scale = affine.scale_part
     free, inner = (affine.rank + axis for axis in factor_axes(op, data))
+    if not affine.is_pure_scale and inner not in affine.axes and averages(op, 1 - data):
+        return [Step(outputs={0: averaged(op, data, affine)})]
     steps: list[Step] = []
     if free not in scale.axes:
         steps += [Step(inputs={1 - data: into_other(op, data, scale)})]
@@ -220,6 +237,14 @@ def matmul_input(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
     shift = product_of_shift(op, data, affine.shift)
     carried = Step(inputs=steps[0].inputs, outputs={0: shift})
     return [carried, *with_shift(op, steps[0].inputs, shift, carried)]
+
+
+def averaged(op: Operator, data: int, affine: Affine) -> Affine:
+    """The affine of a factor, uniform along its contracted axis, as one of the result."""
+    free, _ = factor_axes(op, data)
+    whole = Affine(affine.scale, op.attribute("alpha", 1.0) * affine.shift)
+    turned = whole if free == (-2 if data == 0 else -1) else swapped(whole)
+    return lifted(turned, len(op.output_shape()))
 
 
 def into_other(op: Operator, data: int, scale: Affine) -> Affine:
@@ -258,14 +283,11 @@ def product_of_shift(op: Operator, data: int, shift: Array) -> Affine:
 
 def labels(op: Operator) -> tuple[list[str], str]:
     """The labels of operands and result. Raises Refusal for ellipses and repeated labels."""
-    equation = op.attribute("equation", "").replace(" ", "")
-    terms, arrow, result = equation.partition("->")
-    operands = terms.split(",")
-    if not arrow:
-        result = "".join(sorted(c for c in set(terms) - {","} if terms.count(c) == 1))
-    if "." in equation or any(len(set(term)) < len(term) for term in (*operands, result)):
+    equation = op.attribute("equation", "")
+    read = read_equation(equation)
+    if read is None:
         raise Refusal(Reason.OPAQUE_OP, f"the equation {equation!r} is not read")
-    return operands, result
+    return read
 
 
 def relabelled(affine: Affine, source: str, target: str) -> Affine:
@@ -286,41 +308,85 @@ def relabelled(affine: Affine, source: str, target: str) -> Affine:
 
 @backward("Einsum", attributes="equation")
 def einsum(op: Operator, affine: Affine) -> list[Step]:
-    """The scale into a constant operand that has its labels; a shift into an Add after it."""
+    """The scale into an operand that has its labels; a shift into an Add after it.
+
+    Where the weights of a mean sum to one, what they average takes both.
+    """
+    operands, _ = labels(op)
+    order = sorted(range(len(operands)), key=lambda i: not op.is_constant(i))
+    return choices(op, [lambda i=i: einsum_ways(op, i, affine) for i in order])  # type: ignore[misc]
+
+
+def einsum_ways(op: Operator, index: int, affine: Affine) -> list[Step]:
+    """How the result's affine goes into one operand. Raises Refusal."""
     operands, result = labels(op)
-    for index, term in enumerate(operands):
-        if op.is_constant(index) and all(result[axis] in term for axis in affine.scale_part.axes):
-            inputs = {index: relabelled(affine.scale_part, result, term)}
-            if affine.is_pure_scale:
-                return [Step(inputs=inputs)]
-            bias = Constant.of_array(affine.shift.copy(), op.constant(index).dtype)
-            return [Step(inputs=inputs, bias=squeezed(bias))]
-    raise Refusal(Reason.WRONG_AXIS, f"{op.op_type} has no constant operand with these labels")
+    if not affine.is_pure_scale and einsum_averages(op, index):
+        whole = fitted(op, index, relabelled(affine, result, operands[index]))
+        return [Step(inputs={index: whole})]
+    scale = relabelled(affine.scale_part, result, operands[index])
+    inputs = {index: fitted(op, index, scale)}
+    return with_shift(op, inputs, affine.shift_part, Step(inputs=inputs))
+
+
+def einsum_averages(op: Operator, data: int) -> bool:
+    """Whether the result is weighted means of this operand, by weights that sum to one."""
+    operands, result = labels(op)
+    if len(operands) != 2:
+        return False
+    other = operands[1 - data]
+    summed = set("".join(operands)) - set(result)
+    if len(summed) != 1 or not summed <= set(operands[data]) & set(other):
+        return False
+    return op.sums_to_one(1 - data, other.index(summed.pop()) - len(other))
 
 
 @forward("Einsum", attributes="equation")
 def einsum_input(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
-    """The scale into a constant operand; `einsum(shift, weight)` on to the result."""
+    """The scale into the other operand or on to the result, and `einsum(shift, weight)` on to it.
+
+    Where the weights of a mean sum to one, the affine of what they average goes on whole.
+    """
     operands, result = labels(op)
     if len(affines) != 1 or len(operands) != 2:
         raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} of more than two operands")
     data, affine = next(iter(affines.items()))
-    other = 1 - data
-    weight = op.constant(other)
-    inputs = {other: relabelled(affine.scale_part, operands[data], operands[other])}
+    term, other = operands[data], operands[1 - data]
+    if not affine.is_pure_scale and einsum_averages(op, data):
+        return [Step(outputs={0: relabelled(affine, term, result)})]
+    scale = affine.scale_part
+    makers: list[Callable[[], Step]] = [
+        lambda: Step(inputs={1 - data: fitted(op, 1 - data, relabelled(scale, term, other))}),
+        lambda: Step(outputs={0: relabelled(scale, term, result)}),
+    ]
+    steps = choices(op, makers if op.is_constant(1 - data) else makers[::-1])
     if affine.is_pure_scale:
-        return [Step(inputs=inputs)]
-    sizes = dict(zip(operands[other], weight.shape, strict=True))
-    for axis, label in enumerate(operands[data]):
+        return steps
+    shift = einsum_of_shift(op, data, affine.shift)
+    return [way for step in steps for way in beside_shift(op, step, shift, 1 - data)]
+
+
+def einsum_of_shift(op: Operator, data: int, shift: Array) -> Affine:
+    """What a shift of one operand adds to the result: `einsum(shift, weight)`."""
+    operands, result = labels(op)
+    term, other = operands[data], operands[1 - data]
+    weight = op.constant(1 - data)
+    sizes = dict(zip(other, weight.shape, strict=True))
+    for axis, label in enumerate(term):
         if label not in sizes:
             summed = label not in result
             size = size_of(op.shape(data), axis, "the operand") if summed else None
-            sizes[label] = size or affine.shift.shape[axis]
-    filled = np.broadcast_to(affine.shift, [sizes[label] for label in operands[data]])
-    equation = f"{operands[data]},{operands[other]}->{result}"
-    shift = Affine.of_shift(np.asarray(np.einsum(equation, filled, weight.exact())))
-    bias = Constant.of_array(shift.shift.copy(), weight.dtype)
+            sizes[label] = size or shift.shape[axis]
+    filled = np.broadcast_to(shift, [sizes[label] for label in term])
+    equation = f"{term},{other}->{result}"
+    return Affine.of_shift(np.asarray(np.einsum(equation, filled, weight.exact())))
+
+
+def beside_shift(op: Operator, step: Step, shift: Affine, weight: int) -> list[Step]:
+    """The ways to put a shift of the result beside what a step does with the scale."""
+    if step.outputs:
+        return [Step(outputs={0: Affine(step.outputs[0].scale, shift.shift)})]
+    bias = Constant.of_array(shift.shift.copy(), op.constant(weight).dtype)
     return [
-        Step(inputs=inputs, outputs={0: shift}),
-        Step(inputs=inputs, bias=squeezed(bias)),
+        Step(inputs=step.inputs, outputs={0: shift}),
+        Step(inputs=step.inputs, bias=squeezed(bias)),
     ]

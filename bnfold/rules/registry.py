@@ -65,6 +65,12 @@ class Operator(Protocol):
     def is_float(self, index: int) -> bool:
         """Whether the input is of a type that weights have."""
 
+    def sums_to_one(self, index: int, axis: int) -> bool:
+        """Whether the input's elements add up to one along an axis, whatever the model reads.
+
+        The axis is counted from the back, -1 being the last one.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

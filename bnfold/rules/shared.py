@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bnfold.affine import Affine
 from bnfold.constants import Constant
 from bnfold.reasons import Reason, Refusal
-from bnfold.rules.registry import Dim, Operator, Shape
+from bnfold.rules.registry import Dim, Operator, Shape, Step
 
 Array = NDArray[Any]
 
@@ -129,3 +129,29 @@ def zeros(size: int, like: Constant) -> Constant:
 def optional(op: Operator, index: int, size: int, like: Constant) -> Constant:
     """A constant input, or zeros where it is absent. Raises Refusal."""
     return op.constant(index) if op.has_input(index) else zeros(size, like)
+
+
+def fitted(op: Operator, index: int, affine: Affine) -> Affine:
+    """The result's affine for one operand; a constant operand may grow. Raises Refusal."""
+    if op.is_constant(index) and not op.constant(index).is_quantized:
+        return affine
+    return lowered(affine, op.shape(index), f"an operand of {op.op_type}")
+
+
+def choices(
+    op: Operator,
+    makers: Iterable[Callable[[], Step | list[Step]]],
+    reason: Reason = Reason.CHANNEL_LOST,
+) -> list[Step]:
+    """All alternatives that can be had. Raises the first refusal if there is none."""
+    steps: list[Step] = []
+    stop: Refusal | None = None
+    for make in makers:
+        try:
+            made = make()
+            steps += [made] if isinstance(made, Step) else made
+        except Refusal as refusal:
+            stop = stop or refusal
+    if not steps:
+        raise stop or Refusal(reason, f"no operand of {op.op_type} can take the affine")
+    return steps

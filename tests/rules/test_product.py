@@ -97,6 +97,38 @@ CASES = {
         x = Mul(X[N,T,C], s[C]); z = MatMul(w[C,D], Z[N,D,O]); y = MatMul(x, z)""",
     "MatMul/forward/right factor of two": """
         x = Mul(X[N,C,O], s[C,1]); z = MatMul(Z[N,T,D], w[D,C]); y = MatMul(z, x)""",
+    "MatMul/backward/weights that sum to one": """
+        v = MatMul(Z[N,T,K], w[K,O]); p = Softmax(X[N,L,T]); h = MatMul(p, v);
+        m = Transpose<perm=[0,2,1]>(h); y = BN[O](m)""",
+    "MatMul/backward/weights that sum to one, on the right": """
+        v = MatMul(w[O,K], Z[N,K,T]); p = Softmax(X[N,L,T]); q = Transpose<perm=[0,2,1]>(p);
+        h = MatMul(v, q); y = BN[O](h)""",
+    "MatMul/backward/weights that sum to one, in heads": """
+        v = MatMul(Z[N,C,T,K], w[C,K,O]); p = Softmax<axis=-1>(X[N,C,L,T]);
+        d = Identity(p); h = MatMul(d, v); y = BN[C](h)""",
+    "MatMul/backward/weights that sum to one, reshaped": """
+        v = MatMul(Z[T,K], w[K,O]); s = Softmax(X[N,L,T]); p = Reshape(s, d{-1,T});
+        h = MatMul(p, v); y = BN[O](h)""",
+    "MatMul/backward/weights that sum to one, opset 11": """
+        @opset=11 v = MatMul(Z[N,T,K], w[K,O]); p = Softmax<axis=2>(X[N,L,T]);
+        h = MatMul(p, v); m = Transpose<perm=[0,2,1]>(h); y = BN[O](m)""",
+    "MatMul/backward/weights of one and zero": """
+        v = MatMul(Z[N,T,K], w[K,O]); p = Hardmax(X[N,L,T]); h = MatMul(p, v);
+        m = Transpose<perm=[0,2,1]>(h); y = BN[O](m)""",
+    "MatMul/forward/weights that sum to one": """
+        v = BN[T](Z[N,T,O]); u = Transpose<perm=[0,2,1]>(v); p = Softmax(X[N,L,O]);
+        h = MatMul(p, u); y = MatMul(h, w[T,K])""",
+    "MatMul/forward/weights that sum to one, on the right": """
+        v = BN[C](Z[N,C,T]); p = Softmax<axis=-2>(X[N,T,L]); h = MatMul(v, p);
+        y = MatMul(w[O,C], h)""",
+    "com.microsoft.FusedMatMul/backward/weights that sum to one": """
+        @runtime v = MatMul(Z[N,T,K], w[K,O]); p = Softmax(X[N,L,T]);
+        h[N,L,O] = com.microsoft.FusedMatMul<alpha=0.5>(p, v);
+        m = Transpose<perm=[0,2,1]>(h); y = BN[O](m)""",
+    "com.microsoft.FusedMatMul/forward/weights that sum to one": """
+        @runtime v = BN[C](Z[N,C,T]); u = Transpose<perm=[0,2,1]>(v); p = Softmax(X[N,L,T]);
+        h[N,L,C] = com.microsoft.FusedMatMul<alpha=-2.0>(p, u);
+        y = MatMul(h, w[C,O])""",
     "com.microsoft.FusedMatMul/backward": """
         @runtime h[N,O] = com.microsoft.FusedMatMul<alpha=0.5, transB=1>(X[N,C], w[O,C]);
         y = BN[O](h)""",
@@ -131,6 +163,24 @@ CASES = {
         h = Einsum<equation="ij, jk">(X[N,C], w[C,O]); y = BN[O](h)""",
     "Einsum/backward/exchanged result": """
         h = Einsum<equation="btc,co->bot">(X[N,T,C], w[C,O]); y = BN[O](h)""",
+    "Einsum/backward/two computed operands": """
+        z = MatMul(Z[N,C,D], w[D,O]); h = Einsum<equation="btc,bco->bto">(X[N,T,C], z);
+        y = Mul(h, s[O])""",
+    "Einsum/backward/weights that sum to one": """
+        v = MatMul(w[C,O,E], Z[N,C,E,T]); p = Softmax(X[N,C,L,T]);
+        h = Einsum<equation="bhqk,bhdk->bdqh">(p, v); y = BN[O](h)""",
+    "Einsum/forward/weights that sum to one": """
+        v = BN[C](Z[N,C,T]); p = Softmax(X[N,L,T]);
+        h = Einsum<equation="bck,bqk->bqc">(v, p); y = MatMul(h, w[C,O])""",
+    "Einsum/forward/two computed operands": """
+        x = Mul(X[N,T,C], s[C]); z = MatMul(w[C,D], Z[N,D,O]);
+        y = Einsum<equation="btc,bco->bto">(x, z)""",
+    "Einsum/forward/free label, to the next": """
+        x = Mul(X[N,T,C], s[T,1]); h = Einsum<equation="btc,co->bto">(x, w[C,O]);
+        y = MatMul(v[M,T], h)""",
+    "Einsum/forward/free label beside a shift": """
+        x = BN[C](X[N,C,T]);
+        h = Einsum<equation="bct,to->bco">(x, w[T,O]); y = MatMul(v[M,C], h)""",
     "Einsum/forward": """
         x = Mul(X[N,T,C], s[C]); y = Einsum<equation="btc,co->bto">(x, w[C,O])""",
     "Einsum/forward/shift, channels in the middle": """
@@ -178,12 +228,39 @@ REFUSALS = {
         'h = Einsum<equation="...c,co->...o">(X[N,T,C], w[C,O]); m = Mul(h, s[O]); y = Sin(m)',
     ),
     "an Einsum over the rows": (
-        Reason.WRONG_AXIS,
-        'h = Einsum<equation="btc,co->bto">(X[N,T,C], w[C,O]); y = Mul(h, s[T,1])',
+        Reason.OPAQUE_OP,
+        """x = Sin(X[N,T,C]); h = Einsum<equation="btc,co->bto">(x, w[C,O]); m = Mul(h, s[T,1]);
+        y = Sin(m)""",
     ),
     "an Einsum of two values": (
+        Reason.GEMM_BIAS,
+        """h = Einsum<equation="btc,bco->bto">(X[N,T,C], Z[N,C,O]); m = Sub(h, t[O]);
+        y = Sin(m)""",
+    ),
+    "weights that sum to one along another axis": (
+        Reason.GEMM_BIAS,
+        """v = MatMul(Z[N,T,K], w[K,O]); p = Softmax<axis=1>(X[N,L,T]); h = MatMul(p, v);
+        m = Sub(h, t[O]); y = Sin(m)""",
+    ),
+    "weights that sum to one over two axes, opset 11": (
+        Reason.GEMM_BIAS,
+        """@opset=11 v = MatMul(Z[N,T,K], w[K,O]); p = Softmax<axis=1>(X[N,L,T]);
+        h = MatMul(p, v); m = Sub(h, t[O]); y = Sin(m)""",
+    ),
+    "weights that summed to one once": (
+        Reason.GEMM_BIAS,
+        """v = MatMul(Z[N,T,K], w[K,O]); s = Softmax(X[N,L,T]); p = Sin(s); h = MatMul(p, v);
+        m = Sub(h, t[O]); y = Sin(m)""",
+    ),
+    "rows of another length than those that sum to one": (
+        Reason.GEMM_BIAS,
+        """v = MatMul(Z[M,K], w[K,O]); s = Softmax(X[N,M,L]); q = Transpose<perm=[0,2,1]>(s);
+        p = Reshape(q, d{-1,M}); h = MatMul(p, v); m = Sub(h, t[O]); y = Sin(m)""",
+    ),
+    "weights that sum to one, and a shift along their rows": (
         Reason.WRONG_AXIS,
-        'h = Einsum<equation="btc,bco->bto">(X[N,T,C], Z[N,C,O]); y = Mul(h, s[O])',
+        """v = MatMul(Z[N,T,K], w[K,O]); p = Softmax(X[N,L,T]); h = MatMul(p, v);
+        m = Add(h, t[L,1]); y = Sin(m)""",
     ),
     "a FusedGemm with an activation": (
         Reason.OPAQUE_OP,

@@ -70,12 +70,16 @@ ROWS: dict[str, list[str]] = {
         "h = MatMul(X[2,3,4], w[4,5]); t = Transpose<perm=[0,2,1]>(h); y = BN(t, 5)",
         "h = MatMul(w[5,4], X[2,4,3]); y = BN(h, 5)",
         "h = MatMul(X[2,5,3,4], w[5,4,2]); y = BN(h, 5)",
+        "v = MatMul(w[5,4], Z[2,4,3]); p = Softmax<axis=1>(X[2,3,6]); h = MatMul(v, p); "
+        "y = BN(h, 5)",
     ],
     "forward MatMul": [
         "a = BN(X[3,4], 4); y = MatMul(a, w[4,5])",
         "a = BN(X[2,4,3], 4); y = MatMul(w[5,4], a)",
         "a = BN(X[2,4,3], 4); t = Transpose<perm=[0,2,1]>(a); y = MatMul(t, w[4,5])",
         "a = BN(X[2,4,3], 4, 0); h = MatMul(a, Z[2,3,5]); y = Conv(h, w[3,4,2])",
+        "v = BN(Z[2,4,3], 4); p = Softmax<axis=1>(X[2,3,6]); h = MatMul(v, p); "
+        "y = Conv(h, w[3,4,2])",
         "@left=1 a = BN(X[2,4,3], 4); h = MatMul(w[5,4], a); y = Add(h, b[5,1])",
     ],
     "backward com.microsoft.FusedMatMul": [
@@ -91,9 +95,15 @@ ROWS: dict[str, list[str]] = {
     "backward Einsum": [
         'h = Einsum<equation="nchw,oc->nohw">(X[2,4,3,2], w[5,4]); y = BN(h, 5)',
         'h = Einsum<equation="bi,io->bo">(X[2,4], w[4,5]); y = BN(h, 5, 0)',
+        "v = MatMul(w[5,4], Z[2,4,3]); p = Softmax(X[2,6,3]); "
+        'h = Einsum<equation="bck,bqk->bcq">(v, p); y = BN(h, 5)',
     ],
     "forward Einsum": [
         'a = BN(X[2,4,3,2], 4); y = Einsum<equation="nchw,oc->nohw">(a, w[5,4])',
+        "v = BN(Z[2,4,3], 4); p = Softmax(X[2,6,3]); "
+        'h = Einsum<equation="bck,bqk->bcq">(v, p); y = Conv(h, w[3,4,2])',
+        'a = BN(X[2,4,3], 4, 0); h = Einsum<equation="bct,btq->bcq">(a, Z[2,3,6]); '
+        "y = Conv(h, w[3,4,2])",
         '@left=1 a = BN(X[2,4,3], 4); h = Einsum<equation="bct,cht->bht">(a, w[4,2,3]); '
         "y = Add(h, b[2,3])",
     ],

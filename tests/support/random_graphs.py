@@ -283,6 +283,20 @@ class Grower:
             return self.node("MatMul", [self.weight(out, shape[-2]), x], result)
         return self.node("MatMul", [x, self.weight(inner, out)], result)
 
+    def attention(self, x: str) -> str | None:
+        """Weighted means of the rows or columns, by weights of its own that sum to one."""
+        shape = self.shapes[x]
+        if len(shape) < 3:
+            return None
+        *lead, rows, columns = shape
+        order = [*range(len(lead)), len(lead) + 1, len(lead)]
+        turned = self.node("Transpose", [x], (*lead, columns, rows), perm=order)
+        axis = self.draw.pick([-1, -2])
+        weights = self.node("Softmax", [turned], (*lead, columns, rows), axis=axis)
+        if self.chance(50):
+            return self.node("MatMul", [weights, x], (*lead, columns, columns))
+        return self.node("MatMul", [x, weights], (*lead, rows, rows))
+
     def recurrent(self, x: str) -> str | None:
         """A short RNN, GRU or LSTM over the first axis."""
         shape = self.shapes[x]
@@ -541,7 +555,7 @@ class Grower:
 
 
 AFFINE = (Grower.batch_norm, Grower.batch_norm, Grower.batch_norm, Grower.arithmetic, Grower.neg)
-LINEAR = (Grower.conv, Grower.conv, Grower.product)
+LINEAR = (Grower.conv, Grower.conv, Grower.product, Grower.product, Grower.attention)
 CARRY = (
     Grower.carrier, Grower.carrier, Grower.carrier, Grower.carrier, Grower.binary, Grower.binary,
     Grower.pool, Grower.pool, Grower.reduce, Grower.reduce, Grower.resize, Grower.pad,

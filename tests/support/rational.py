@@ -45,6 +45,7 @@ class Functions:
     sigmoid: Callable[[Fraction], Fraction] = lambda x: 1 / (1 + (x - 1) ** 2)
     tanh: Callable[[Fraction], Fraction] = lambda x: x / (1 + abs(x))
     inverse_root: Callable[[Fraction], Fraction] = lambda v: 1 / (2 + v)
+    exponential: Callable[[Fraction], Fraction] = lambda x: 1 + (x - 1) ** 2
 
 
 STAND_INS = Functions()
@@ -52,6 +53,7 @@ TRUE = Functions(
     sigmoid=lambda x: Fraction(1 / (1 + exp(-x))) if x > -700 else Fraction(0),
     tanh=lambda x: Fraction(tanh(x)),
     inverse_root=lambda v: Fraction(1 / sqrt(v)),
+    exponential=lambda x: Fraction(exp(x)),
 )
 """The irrational functions themselves, to the precision of a float64."""
 
@@ -246,6 +248,13 @@ def leaky_relu(call: Call, x: Array) -> Array:
 @operator("Sigmoid")
 def sigmoid(call: Call, x: Array) -> Array:
     return np.asarray(np.frompyfunc(call.functions.sigmoid, 1, 1)(x))
+
+
+@operator("Softmax")
+def softmax(call: Call, x: Array) -> Array:
+    """Along one axis, as from opset 13 on."""
+    powers = np.frompyfunc(call.functions.exponential, 1, 1)(x)
+    return np.asarray(powers / powers.sum(call.get("axis", -1), keepdims=True))
 
 
 @operator("Tanh")
