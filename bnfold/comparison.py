@@ -64,7 +64,8 @@ def _tensor(value: Any) -> Array:
 class Evidence:
     """What candidates are held against: samples, float64 values, and the rule.
 
-    `truths` holds the float64 outputs of each sample, None where there are none.
+    `truths` holds the original's float64 outputs of each sample, None where there are none;
+    `exact` the candidate's.
     """
 
     outputs: list[str]
@@ -73,9 +74,17 @@ class Evidence:
     atol: float | None
     rtol: float | None
     mode: Yardstick = "float64"
-    truths: list[Values | None] = field(default_factory=list)
+    truths: list[Values | None] = field(init=False)
+    exact: list[Values | None] = field(init=False)
     judge: Judge | None = None
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._forget_judge()
+
+    def _forget_judge(self) -> None:
+        self.truths = [None] * len(self.samples)
+        self.exact = [None] * len(self.samples)
 
     def note(self, text: str) -> None:
         """Add a note once."""
@@ -84,7 +93,7 @@ class Evidence:
 
     def drop_judge(self, why: str) -> None:
         """Go on with the runtime's noise as the yardstick."""
-        self.truths = [None] * len(self.samples)
+        self._forget_judge()
         self.mode = "noise"
         self.note(why)
 
@@ -279,8 +288,17 @@ class Table:
             index=worst.index,
             expected=worst.expected,
             actual=worst.actual,
+            exact_error=self._exact_error(index, name),
             **verdict,
         )
+
+    def _exact_error(self, index: int, name: str) -> float | None:
+        """How far apart the two functions are: both in float64, no rounding of the runtime's."""
+        truth, values = self.truth(index, name), self.evidence.exact[index]
+        found = None if values is None else values.get(name)
+        if truth is None or truth.dtype.kind != "f" or found is None or _mismatch(truth, found):
+            return None
+        return yardstick.errors(found, truth, self.smallest_scale(name)).larger
 
     def _verdict(self, index: int, name: str, actual: Array) -> dict[str, Any]:
         expected = self.expected[index][name]

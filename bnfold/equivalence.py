@@ -87,7 +87,6 @@ def verify(
             atol=atol,
             rtol=rtol,
             mode="tolerance" if plain else "float64",
-            truths=[None] * len(made.items),
             notes=list(made.notes),
         )
         proof = _Proof(original, candidate, evidence, models, sessions, progress)
@@ -164,7 +163,7 @@ class _Proof:
         try:
             evidence.judge = Judge(self.original_proto)
             for index, sample in enumerate(evidence.samples):
-                self.say("judge", index, len(evidence.samples))
+                self.say("judge", index, 2 * len(evidence.samples))
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise OutOfTime
@@ -181,6 +180,24 @@ class _Proof:
             )
         if not any(truth is not None for truth in evidence.truths):
             evidence.mode = "noise"
+        elif evidence.mode == "float64":
+            self._evaluate_candidate(deadline)
+
+    def _evaluate_candidate(self, deadline: float) -> None:
+        """The candidate in float64 too, in what is left of the time: the functions' distance."""
+        from bnfold.judge import Judge, OutOfTime, Unjudgeable
+
+        evidence = self.evidence
+        try:
+            judge = Judge(self.candidate_proto)
+            for index, sample in enumerate(evidence.samples):
+                self.say("judge", len(evidence.samples) + index, 2 * len(evidence.samples))
+                left = deadline - time.monotonic()
+                if evidence.truths[index] is None or left <= 0:
+                    break
+                evidence.exact[index] = as_tensors(judge.run(sample.feeds, left))
+        except (OutOfTime, Unjudgeable):  # nothing rests on it
+            return
 
     def compare_on(self, provider: Provider) -> None:
         """Every output on one provider, at both levels."""

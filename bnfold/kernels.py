@@ -7,6 +7,7 @@ against ONNX Runtime in the tests. Layout is channels first: `(N, C, *spatial)`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,12 @@ Pads = tuple[tuple[int, int], ...]
 
 COLUMN_BYTES = 64 << 20
 """How large the unrolled input of one convolution step may get."""
+
+CACHE_BYTES = 256 << 10
+"""What a core holds close by: sums over taps are made in pieces of this size."""
+
+FEW = 4
+"""Up to so many outputs of a channel a sum over taps is faster than a matrix product."""
 
 
 def resolve_pads(
@@ -60,8 +67,8 @@ def conv(
     out = tuple(
         (n - span) // s + 1 for n, span, s in zip(padded.shape[2:], spans, strides, strict=True)
     )
-    if w.shape[1] == 1:
-        y = _depthwise(_taps(padded, out, kernel, strides, dilations), w)
+    if w.shape[1] == 1 and w.shape[0] <= FEW * padded.shape[1]:
+        y = _depthwise(padded, w, out, strides, dilations)
     else:
         y = _by_columns(_windows(padded, spans, strides, dilations), w, group)
     if b is not None:
@@ -69,16 +76,28 @@ def conv(
     return y
 
 
-def _depthwise(taps: Iterator[Array], w: Array) -> Array:
-    """One input channel to each group: a sum over taps needs no columns and no matrix."""
-    weights = w.reshape(w.shape[0], -1)  # (O, taps)
-    total: Array | None = None
-    for index, tap in enumerate(taps):
-        # (N, C, *out) -> (N, O, *out): each channel feeds O/C kernels that lie side by side
-        spread = tap.repeat(w.shape[0] // tap.shape[1], axis=1)
-        share = spread * weights[:, index].reshape(-1, *(1,) * (tap.ndim - 2))
-        total = share if total is None else np.add(total, share, out=total)
-    return np.zeros(0) if total is None else total
+def _depthwise(
+    x: Array, w: Array, out: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> Array:
+    """One input channel to each group: a sum over taps needs no columns and no matrix.
+
+    Few channels at a time, so that what is summed stays in the processor's cache.
+    """
+    images, channels = x.shape[:2]
+    kernel, many = w.shape[2:], w.shape[0] // channels
+    y = np.zeros((images, channels, many, *out), np.result_type(x, w))
+    weights = w.reshape(channels, many, -1, *(1,) * len(out))  # (C, O/C, taps, 1, ...)
+    step = max(1, CACHE_BYTES // max(8 * many * math.prod(out), 1))
+    scratch = np.empty((min(step, channels), many, *out), y.dtype)
+    for image, first in itertools.product(range(images), range(0, channels, step)):
+        some = slice(first, first + step)
+        total, factors = y[image, some], weights[some]
+        share = scratch[: len(total)]
+        taps = _taps(x[image : image + 1, some], out, kernel, strides, dilations)
+        for index, tap in enumerate(taps):
+            np.multiply(tap[0][:, np.newaxis], factors[:, :, index], out=share)
+            total += share
+    return y.reshape(images, -1, *out)
 
 
 def _by_columns(windows: Array, w: Array, group: int) -> Array:
@@ -340,9 +359,36 @@ def resize(x: Array, scales: Sequence[float], *, linear: bool) -> Array:
     return x
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+GRID = 64
+"""Points to a unit at which the error function is tabulated."""
+ERF_ENDS = 6.0
+"""From here on the error function is 1 in float64."""
+ERF_TERMS = 7
+"""The next term of the series is below (1/128)^8, a tenth of float64's unit of rounding."""
+
+
+@functools.cache
+def _erf_series() -> Array:
+    """(terms, points): the Taylor coefficients of erf around each point of the grid.
+
+    The n-th derivative is `2/sqrt(pi) (-1)^(n-1) H_(n-1)(x) exp(-x^2)`, `H` Hermite's polynomials.
+    """
+    points = np.arange(round(ERF_ENDS * GRID) + 1) / GRID
+    slope = 2 / math.sqrt(math.pi) * np.exp(-points * points)
+    rows = [np.array([math.erf(x) for x in points])]
+    for n in range(1, ERF_TERMS + 1):
+        polynomial = np.polynomial.hermite.hermval(points, [0.0] * (n - 1) + [1.0])
+        rows.append((-1) ** (n - 1) * slope * polynomial / math.factorial(n))
+    return np.array(rows)
 
 
 def erf(x: Array) -> Array:
-    """The error function, element by element."""
-    return np.asarray(_erf(x))
+    """The error function: a Taylor series around the nearest point of a grid."""
+    series = _erf_series()
+    size = np.minimum(np.abs(x).astype(np.float64), ERF_ENDS)
+    nearest = np.rint(np.nan_to_num(size) * GRID).astype(np.intp)
+    step = size - nearest / GRID
+    value = np.zeros_like(size)
+    for coefficients in series[::-1]:
+        value = value * step + coefficients[nearest]
+    return np.asarray(np.copysign(value, x))

@@ -216,6 +216,10 @@ class OutputComparison:
     mismatched: int = 0
     sample: str = ""
     """Which sample was worst, in words: "normal, batch 3"."""
+    exact_error: float | None = None
+    """The candidate's error on that sample when it, too, is evaluated in float64: how far apart
+    the two functions are, with no rounding of the runtime's in it. A fold leaves there what
+    rounding its weights once has changed. None where that was not evaluated."""
     detail: str = ""
 
 

@@ -59,9 +59,11 @@ def test_conv(attributes: str, group: int) -> None:
     np.testing.assert_allclose(evaluate(text, feeds), expected, 1e-4, 1e-4)
 
 
-@pytest.mark.parametrize("multiplier", [1, 3])
-def test_depthwise_conv(multiplier: int) -> None:
-    """One channel to a group, with one kernel or several."""
+@pytest.mark.parametrize("multiplier", [1, 3, 8])
+@pytest.mark.parametrize("cache", [1, 1000, 1 << 20])
+def test_depthwise_conv(multiplier: int, cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One channel to a group, with one kernel or several, a few channels at a time or all."""
+    monkeypatch.setattr(kernels, "CACHE_BYTES", cache)
     feeds = {"x": tensor(2, 4, 7, 8), "w": tensor(4 * multiplier, 1, 3, 2)}
     text = "y = Conv<group=4, strides=[2,1], pads=[1,0,1,1], dilations=[1,2]>(x, w)"
     np.testing.assert_allclose(evaluate(text, feeds), by_runtime(text, feeds), 1e-4, 1e-4)
@@ -164,9 +166,11 @@ def test_softmax(name: str, options: str, opset: int) -> None:
 
 
 def test_erf_keeps_float64() -> None:
-    """Erf is as exact as math.erf, which the plain evaluator rounds to float32."""
-    x = np.linspace(-3, 3, 50)
-    np.testing.assert_array_equal(kernels.erf(x), [math.erf(v) for v in x])
+    """Erf is math.erf to a rounding or two, near zero and far out too."""
+    ends = [0.0, 1e-310, 1e-9, 5.99, 6.0, 40.0, math.inf, -math.inf]
+    x = np.concatenate([np.linspace(-7, 7, 5001), ends])
+    np.testing.assert_allclose(kernels.erf(x), [math.erf(v) for v in x], 4.5e-16, 0)
+    assert np.isnan(kernels.erf(np.array([math.nan]))).all()
 
 
 def test_batch_normalization() -> None:

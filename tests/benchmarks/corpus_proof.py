@@ -1,11 +1,14 @@
 """How near to the original does a fold of a real model come? One line for each model of a folder.
 
-    nice -n 10 python tests/benchmarks/corpus_proof.py [FOLDER] [--seconds 60] [--shuffle 1]
+    python tests/benchmarks/corpus_proof.py [FOLDER] [--seconds 60] [--shuffle 1] [--json LOG]
 
 Skeletons without weights (`*.onnx.gz`) are filled by the `fill.py` that lies beside them. Each
-model is proven in a process of its own, which is ended when its time is up. The last lines name
-what is above twice the original's own error (with optimizations off; beside it the original's at
-the level of the comparison) and what did not pass.
+model is proven in a process of its own, which is ended when it has used its time of the processor.
+`--json LOG` appends each result to a file as it comes; a second run with the same file goes on
+where the first one ended (`--minutes` ends it), and with `--again "out of time"` tries once more
+what ended so. The last lines name what did not pass, and what is above twice the original's own
+error: with what the original itself shows at the level of the comparison, and the part of the
+error that is the fold's own (both models in float64), which no rounding of the runtime is in.
 """
 
 from __future__ import annotations
@@ -13,9 +16,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import random
+import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +50,8 @@ def prove(path: Path, samples: int) -> dict[str, Any]:
     if worst is not None:
         facts |= {"original": worst.original_error, "candidate": worst.candidate_error}
         facts |= {"ratio": ratio_of(worst), "where": f"{worst.tensor} {worst.level}"}
+        facts |= {"exact": worst.exact_error, "sample": worst.sample}
+        facts["largest exact"] = max((o.exact_error or 0.0 for o in rows), default=0.0)
         if ratio_of(worst) > NEAR:
             itself = bnfold.verify(model, model, samples=samples, judge_seconds=30)
             facts["itself"] = max(
@@ -76,13 +85,14 @@ def ratio_of(output: Any) -> float:
 def in_a_process(path: Path, samples: int, seconds: float) -> dict[str, Any]:
     """`prove` where it can be ended, and where a crash is only its own."""
     command = [sys.executable, __file__, "--one", str(path), "--samples", str(samples)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return {"verdict": "out of time"}
+    command += ["--seconds", str(seconds)]
+    start = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == -signal.SIGXCPU:
+        return {"verdict": "out of time", "seconds": seconds}
     last = (done.stdout.strip().splitlines() or [""])[-1]
     if done.returncode == 0 and last.startswith("{"):
-        return dict(json.loads(last))
+        return {**json.loads(last), "seconds": round(time.monotonic() - start, 1)}
     return {"verdict": "cannot run", "why": (done.stderr.strip().splitlines() or ["crashed"])[-1]}
 
 
@@ -92,10 +102,19 @@ def line(path: Path, facts: dict[str, Any]) -> str:
     if "ratio" in facts:
         numbers = f"{facts['original']:9.1e} {facts['candidate']:9.1e} {facts['ratio']:6.2f}x"
     if "itself" in facts:
-        numbers += f" (the original itself there {facts['itself']:.1e})"
+        numbers += f" (the original itself there {facts['itself']:.1e}"
+        numbers += f", the fold alone {facts.get('exact') or 0.0:.1e})"
     more = facts.get("why") or facts.get("culprit") or facts.get("where") or ""
     folds = f"{facts.get('folds', '-'):>4}"
     return f"{facts['verdict']:<16}{folds} {numbers:<28} {path.stem}  {more}"[:200]
+
+
+def earlier(log: Path | None, again: str) -> dict[str, dict[str, Any]]:
+    """What a former run found, by file name, but for the verdict that is to be tried again."""
+    if log is None or not log.exists():
+        return {}
+    rows = [json.loads(row) for row in log.read_text("utf-8").splitlines()]
+    return {row["file"]: row for row in rows if row["verdict"] != again}
 
 
 def main() -> int:
@@ -105,24 +124,40 @@ def main() -> int:
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--shuffle", type=int, help="go in a random order of this seed")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each model")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the processor, a model")
     parser.add_argument("--limit-mb", type=float, default=200.0, help="leave larger ones out")
+    parser.add_argument("--json", type=Path, metavar="LOG", help="keep results, and go on from it")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
+    parser.add_argument("--again", default="", metavar="VERDICT", help="try these once more")
     options = parser.parse_args()
     if options.one is not None:
+        limit = math.ceil(options.seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
         print(json.dumps(prove(options.one, options.samples)))
         return 0
     if not options.folder.is_dir():
         print(f"skipped: there is no corpus at {options.folder}")
         return 0
     paths = [p for kind in ("*.onnx", "*.onnx.gz") for p in options.folder.rglob(kind)]
+    paths = [p for p in paths if p.stat().st_size <= options.limit_mb * 1e6]
     paths.sort(key=lambda p: (p.stat().st_size, p))
     if options.shuffle is not None:
         random.Random(options.shuffle).shuffle(paths)
+    end = time.monotonic() + 60 * options.minutes
+    known = earlier(options.json, options.again)
     found: dict[Path, dict[str, Any]] = {}
     for path in paths:
-        if path.stat().st_size <= options.limit_mb * 1e6:
-            found[path] = in_a_process(path, options.samples, options.seconds)
-            print(line(path, found[path]), flush=True)
+        if path.name not in known and time.monotonic() > end:
+            print(f"stopped after {options.minutes:g} minutes, at {len(found)} of {len(paths)}")
+            break
+        if path.name not in known:
+            facts = in_a_process(path, options.samples, options.seconds)
+            known[path.name] = {"file": path.name, **facts}
+            print(line(path, facts), flush=True)
+            if options.json is not None:
+                with options.json.open("a", encoding="utf-8") as log:
+                    print(json.dumps(known[path.name]), file=log)
+        found[path] = known[path.name]
     return summary(found)
 
 
