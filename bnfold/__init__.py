@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bnfold.folding import fold, inspect
     from bnfold.pipeline import optimize
     from bnfold.reasons import Reason
+    from bnfold.recalibration import KeptLayer, RecalibratedLayer, RecalibrationResult, recalibrate
     from bnfold.report import (
         EquivalenceReport,
         FoldReport,
@@ -44,6 +45,7 @@ __all__ = [
     "FoldResult",
     "FoldSite",
     "InputError",
+    "KeptLayer",
     "MemoryUnavailable",
     "MergedBlock",
     "ModelError",
@@ -53,6 +55,8 @@ __all__ = [
     "OutputError",
     "ProviderUnavailable",
     "Reason",
+    "RecalibratedLayer",
+    "RecalibrationResult",
     "RuntimeCrashed",
     "RuntimeUnavailable",
     "SpeedMeasurement",
@@ -65,6 +69,7 @@ __all__ = [
     "fold",
     "inspect",
     "optimize",
+    "recalibrate",
     "testing",
     "verify",
 ]
@@ -79,6 +84,7 @@ _HOMES = {
     "folding": "fold inspect",
     "pipeline": "optimize",
     "reasons": "Reason",
+    "recalibration": "KeptLayer RecalibratedLayer RecalibrationResult recalibrate",
     "report": "EquivalenceReport FoldReport FoldResult FoldSite MergedBlock OptimizeResult "
     "OutputComparison SpeedMeasurement SpeedReport Target",
     "speed": "bench",

@@ -14,16 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants equation errors explanations reasons report",
+    "values": "affine constants equation errors explanations moments reasons report",
     "files": "external files modelio order skeleton validation",
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
-    "engine": "apply bounds branches folding plan search",
-    "proof": "baseline batches comparison culprit equivalence feeds float64 footprint "
+    "engine": "apply bounds branches folding normalizations plan search",
+    "proof": "baseline batches chunks comparison culprit equivalence feeds float64 footprint "
     "frames isolation judge kernels memory operations pairing ranges runtime sizes speed worker "
     "yardstick",
     "page": "html",
-    "conductor": "anatomy certificate pipeline pytest_plugin testing",
+    "conductor": "anatomy certificate pipeline pytest_plugin recalibration testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
 
@@ -60,6 +60,7 @@ MODULE_LIBRARIES = {
     "frames": "",
     "kernels": "numpy",
     "memory": "onnx",
+    "moments": "numpy",
     "pairing": "numpy",
     "pytest_plugin": "onnx pytest",
     "reasons": "",
@@ -78,6 +79,7 @@ EXCEPTIONS = {
 ENGINE_KNOWS = {
     "apply": {"Add"},  # the node that holds a bias of an operator that has none
     "folding": {"BatchNormalization"},  # what the tool is for: such a node goes even for nothing
+    "normalizations": {"BatchNormalization"},  # whose statistics can be replaced
 }
 """The operators that the engine names. Every other one is known by a rule only."""
 

@@ -102,6 +102,7 @@ COMMANDS = {
     "verify": ["verify", "bad.onnx", "net.onnx"],
     "verify candidate": ["verify", "net.onnx", "bad.onnx"],
     "bench": ["bench", "net.onnx", "bad.onnx"],
+    "recalibrate": ["recalibrate", "bad.onnx", "--data", "data.npz"],
 }
 commands = pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
 

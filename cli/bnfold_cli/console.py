@@ -26,6 +26,7 @@ STAGES = {
     "judge": "Evaluating in float64",
     "run": "Running on",
     "bench": "Timing",
+    "statistics": "Measuring statistics,",
     "write": "Writing",
 }
 """The library's words for what it is at, in the words of a sentence."""

@@ -4,8 +4,9 @@ from bnfold_cli.commands.bench import bench
 from bnfold_cli.commands.explain import explain
 from bnfold_cli.commands.inspect import inspect
 from bnfold_cli.commands.optimize import optimize
+from bnfold_cli.commands.recalibrate import recalibrate
 from bnfold_cli.commands.report import report
 from bnfold_cli.commands.verify import verify
 
-COMMANDS = (optimize, inspect, verify, bench, explain, report)
+COMMANDS = (optimize, inspect, verify, bench, explain, report, recalibrate)
 """In the order of the help."""

@@ -4,6 +4,7 @@ from bnfold_cli.render.folds import inspect
 from bnfold_cli.render.outcome import optimize
 from bnfold_cli.render.proof import audit, verify
 from bnfold_cli.render.reasons import reasons
+from bnfold_cli.render.recalibration import recalibrate
 from bnfold_cli.render.speed import baseline, bench
 
-__all__ = ["audit", "baseline", "bench", "inspect", "optimize", "reasons", "verify"]
+__all__ = ["audit", "baseline", "bench", "inspect", "optimize", "reasons", "recalibrate", "verify"]
