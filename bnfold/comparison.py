@@ -5,35 +5,23 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnfold import yardstick
+from bnfold import flips, yardstick
 from bnfold.errors import BnfoldError
-from bnfold.feeds import Sample
+from bnfold.evidence import Evidence, Values, as_tensors
 from bnfold.report import OutputComparison
 from bnfold.runtime import Level, Session
-from bnfold.yardstick import Errors, Rule
-
-if TYPE_CHECKING:
-    from bnfold.judge import Judge
+from bnfold.yardstick import SECOND_LOOK, Errors, Rule
 
 Array = NDArray[Any]
-Values = dict[str, Array]
-Yardstick = Literal["float64", "noise", "tolerance"]
-
-SECOND_LOOK = (2, 8)
-"""How often the inputs are moved by a rounding before a candidate is called wrong."""
 
 HOPELESS = 100.0
 """How many times its limit an error may be for a longer look to be worth its time."""
-
-FLIP_FACTOR, FLIP_FLOOR = 10.0, 1e-5
-"""Of whole numbers, ten times as many may flip as a rounding of the inputs flips, and one in a
-hundred thousand where that shows none: a class map of a large image always holds some ties."""
 
 WEAK = 1e-2
 """An output whose smallest limit is above one per cent proves little, and a note says so."""
@@ -41,73 +29,6 @@ WEAK = 1e-2
 DISTRUST = 1000.0
 """How many times its own sensitivity the original may lie from the judge before the judge is
 the suspect: two evaluations of one function differ by rounding, not by a thousand roundings."""
-
-JUDGE_SECONDS = 60.0
-
-
-def as_tensors(values: Mapping[str, Any]) -> Values:
-    """Outputs as arrays: sequences joined end to end, maps as rows of their sorted values."""
-    return {name: _tensor(value) for name, value in values.items()}
-
-
-def _tensor(value: Any) -> Array:
-    if isinstance(value, dict):
-        return np.array([value[key] for key in sorted(value)])
-    if isinstance(value, list):
-        return (
-            np.concatenate([np.ravel(_tensor(item)) for item in value]) if value else np.zeros(0)
-        )
-    return np.asarray(value)
-
-
-@dataclass
-class Evidence:
-    """What candidates are held against: samples, float64 values, and the rule.
-
-    `truths` holds the original's float64 outputs of each sample, None where there are none;
-    `exact` the candidate's.
-    """
-
-    outputs: list[str]
-    samples: tuple[Sample, ...]
-    seed: int
-    atol: float | None
-    rtol: float | None
-    mode: Yardstick = "float64"
-    truths: list[Values | None] = field(init=False)
-    exact: list[Values | None] = field(init=False)
-    judge: Judge | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._forget_judge()
-
-    def _forget_judge(self) -> None:
-        self.truths = [None] * len(self.samples)
-        self.exact = [None] * len(self.samples)
-
-    def note(self, text: str) -> None:
-        """Add a note once."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def drop_judge(self, why: str) -> None:
-        """Go on with the runtime's noise as the yardstick."""
-        self._forget_judge()
-        self.mode = "noise"
-        self.note(why)
-
-    def judge_in_float32(self, index: int) -> Values:
-        """What the judge gives when it rounds; nothing where it fails."""
-        from bnfold.judge import OutOfTime, Unjudgeable
-
-        try:
-            feeds = self.samples[index].feeds
-            if self.judge is None:
-                return {}
-            return as_tensors(self.judge.run(feeds, JUDGE_SECONDS, single=True))
-        except (OutOfTime, Unjudgeable):
-            return {}
 
 
 @dataclass(slots=True)
@@ -140,6 +61,10 @@ class Table:
     def rule(self, name: str) -> Rule:
         """The rule of an output's type."""
         return yardstick.rule_for(self.expected[0][name].dtype)
+
+    def is_float(self, name: str) -> bool:
+        """Whether the original computed a tensor, and it holds floating-point values."""
+        return name in self.expected[0] and self.expected[0][name].dtype.kind in "fV"
 
     def truth(self, index: int, name: str) -> Array | None:
         """The float64 value of an output, if there is one of the right shape."""
@@ -177,7 +102,7 @@ class Table:
     def _between_levels(self, index: int, name: str, usual: Errors) -> Errors:
         """Distance between the runtime's levels, unless its optimizer broke the model."""
         expected, values = self.expected[index][name], self.deployed.values[index]
-        if values is None or values[name].shape != expected.shape:
+        if values is None or name not in values or values[name].shape != expected.shape:
             return Errors()
         between = yardstick.errors(values[name], expected, self.smallest_scale(name))
         believable = 100 * (usual.larger + self.rule(name).floor)
@@ -187,12 +112,12 @@ class Table:
         """How far the output moves when each input moves by a rounding."""
         scale = self.smallest_scale(name)
         found = Errors()
-        for values in self._perturbations(index, draws):
+        for values in self.perturbations(index, draws):
             if values[name].shape == reference.shape:
                 found = found.joined(yardstick.errors(values[name], reference, scale))
         return found
 
-    def _perturbations(self, index: int, draws: int) -> list[Values]:
+    def perturbations(self, index: int, draws: int) -> list[Values]:
         """The original's outputs for inputs that were moved; made when first asked for."""
         made = self._perturbed.setdefault(index, [])
         feeds = self.evidence.samples[index].feeds
@@ -303,7 +228,7 @@ class Table:
     def _verdict(self, index: int, name: str, actual: Array) -> dict[str, Any]:
         expected = self.expected[index][name]
         if expected.dtype.kind not in "fV":
-            return self._compare_discrete(index, name, actual)
+            return flips.compare(self, index, name, actual)
         wrong = yardstick.misplaced(actual, expected, self.truth(index, name), self.rule(name))
         if wrong.any():
             return {
@@ -336,7 +261,7 @@ class Table:
         }
 
     def _compare_errors(self, index: int, name: str, actual: Array) -> dict[str, Any]:
-        rule, own = self.rule(name), self._allowed(index, name)
+        rule, own = self.rule(name), self.allowed(index, name)
         truth = self.truth(index, name)
         reference = self.expected[index][name] if truth is None else truth
         found = yardstick.errors(actual, reference, self.smallest_scale(name))
@@ -351,35 +276,10 @@ class Table:
                 break
         return verdict
 
-    def _allowed(self, index: int, name: str) -> Errors:
+    def allowed(self, index: int, name: str) -> Errors:
         """The original's error here, but no less than what it usually is."""
         every = self.own_errors(name)
         return every[index].joined(_median(every))
-
-    def _compare_discrete(self, index: int, name: str, actual: Array) -> dict[str, Any]:
-        """Whole numbers and booleans: equal, or no more flips than the original's own."""
-        expected = self.expected[index][name]
-        flips = int((actual != expected).sum())
-        verdict: dict[str, Any] = {"passed": flips == 0, "mismatched": flips}
-        if flips == 0 or self.evidence.mode == "tolerance":
-            return verdict
-        truth = self.truth(index, name)
-        others = [values[name] for values in self._perturbations(index, SECOND_LOOK[-1])]
-        others += [] if truth is None else [truth]
-        own = max(
-            (int((o != expected).sum()) for o in others if o.shape == expected.shape), default=0
-        )
-        size = max(expected.size, 1)
-        limit = FLIP_FACTOR * own / size + FLIP_FLOOR
-        return {
-            "passed": flips / size <= limit,
-            "mismatched": flips,
-            "original_error": own / size,
-            "candidate_error": flips / size,
-            "limit": limit,
-            "detail": f"{flips} of {expected.size} elements differ; a rounding of the inputs "
-            f"changes {own} of the original's",
-        }
 
     # -- the runtime itself
 
@@ -403,7 +303,7 @@ class Table:
         rule = self.rule(name)
         if yardstick.misplaced(ours, theirs, None, rule).any():
             return False
-        limit = rule.limit(self._allowed(index, name).larger)
+        limit = rule.limit(self.allowed(index, name).larger)
         return yardstick.errors(ours, theirs, self.smallest_scale(name)).larger <= limit
 
     def judge_the_runtime(self, candidate: Runs) -> None:

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bnfold.comparison import JUDGE_SECONDS, Evidence, Runs, Table, as_tensors
+from bnfold.comparison import Runs, Table
+from bnfold.decisions import deciding
 from bnfold.errors import BnfoldError, InputError, ProviderUnavailable
+from bnfold.evidence import JUDGE_SECONDS, Evidence, as_tensors
 from bnfold.feeds import SAMPLES, Data, Feeds, make_samples
 from bnfold.isolation import PATIENCE_S, Sessions
 from bnfold.memory import shortage
 from bnfold.modelio import byte_size, load_model
 from bnfold.report import EquivalenceReport, OutputComparison
-from bnfold.runtime import CPU, Level, Provider
+from bnfold.runtime import CPU, Level, Provider, expose
 from bnfold.sizes import Dims, input_specs
 
 Model = onnx.ModelProto | str | Path
@@ -71,6 +73,7 @@ def verify(
     with Sessions(isolate, timeout_s) as sessions:
         models = load_model(original), load_model(candidate)
         _check_inputs(*models)
+        decided = deciding(*models)
         made = make_samples(
             models[0],
             sessions.open(original, level="disable").run,
@@ -87,6 +90,7 @@ def verify(
             atol=atol,
             rtol=rtol,
             mode="tolerance" if plain else "float64",
+            deciding=decided,
             notes=list(made.notes),
         )
         proof = _Proof(original, candidate, evidence, models, sessions, progress)
@@ -161,7 +165,7 @@ class _Proof:
             )
             return
         try:
-            evidence.judge = Judge(self.original_proto)
+            evidence.judge = Judge(expose(self.original_proto, evidence.deciding.watched))
             for index, sample in enumerate(evidence.samples):
                 self.say("judge", index, 2 * len(evidence.samples))
                 left = deadline - time.monotonic()
@@ -201,7 +205,10 @@ class _Proof:
 
     def compare_on(self, provider: Provider) -> None:
         """Every output on one provider, at both levels."""
-        plain = self.sessions.open(self.original, provider=provider, level="disable")
+        watched = self.evidence.deciding.watched
+        plain = self.sessions.open(
+            self.original, provider=provider, level="disable", outputs=watched
+        )
         self.providers.append(plain.provider)
         expected = [as_tensors(plain.run(s.feeds)) for s in self.evidence.samples]
         runs: dict[Level, Runs] = {}
@@ -217,6 +224,9 @@ class _Proof:
         for level in DEPLOYED:
             for name in self.evidence.outputs:
                 self.comparisons.append(table.compare(name, level, runs[level]))
+        for name in self.evidence.deciding.shared:
+            if table.is_float(name):  # whole numbers alone would not show a fault that is small
+                self.comparisons.append(table.compare(name, "disable", runs["disable"]))
         if self.culprit is None and sum(not c.passed for c in self.comparisons) > failed_before:
             self._find_culprit(provider)
         table.judge_the_runtime(runs["all"])
@@ -225,8 +235,9 @@ class _Proof:
     def _run(self, model: Model, provider: Provider, level: Level) -> Runs:
         """Outputs for every sample; an error of the model is a result, one of the provider not."""
         runs = Runs([None] * len(self.evidence.samples))
+        watched = self.evidence.deciding.shared if level == "disable" else ()
         try:
-            session = self.sessions.open(model, provider=provider, level=level)
+            session = self.sessions.open(model, provider=provider, level=level, outputs=watched)
             for index, sample in enumerate(self.evidence.samples):
                 runs.values[index] = as_tensors(session.run(sample.feeds))
         except ProviderUnavailable:
@@ -241,7 +252,7 @@ class _Proof:
         A disagreement on a few samples is the original's: it has a singularity there. One on
         most samples means that the evaluation computes something else.
         """
-        for name in self.evidence.outputs:
+        for name in (*self.evidence.outputs, *self.evidence.deciding.watched):
             odd = table.disagreements(name)
             if 2 * len(odd) > len(self.evidence.samples):
                 self.evidence.drop_judge(

@@ -17,7 +17,6 @@ import onnx
 
 from bnfold import equivalence, speed
 from bnfold.anatomy import dissect
-from bnfold.comparison import JUDGE_SECONDS
 from bnfold.errors import (
     MemoryUnavailable,
     NotEquivalent,
@@ -25,6 +24,7 @@ from bnfold.errors import (
     RuntimeCrashed,
     RuntimeUnavailable,
 )
+from bnfold.evidence import JUDGE_SECONDS
 from bnfold.feeds import SAMPLES, Data
 from bnfold.isolation import PATIENCE_S
 from bnfold.modelio import byte_size, check_output, load_model, save_model

@@ -196,7 +196,8 @@ class OutputComparison:
     Errors are relative to the float64 yardstick (`|m - ref| / |ref|`, the worse of norm and of
     the worst element against the output's largest magnitude); `limit` is what the candidate was
     allowed. `index`, `expected` and `actual` are of the worst element of candidate against
-    original. `mismatched` counts elements of integer and boolean outputs that differ.
+    original. `mismatched` counts elements of integer and boolean outputs that differ; their errors
+    are the shares that differ, or the `margin` where it is known what decided them.
     """
 
     tensor: str
@@ -220,6 +221,9 @@ class OutputComparison:
     """The candidate's error on that sample when it, too, is evaluated in float64: how far apart
     the two functions are, with no rounding of the runtime's in it. A fold leaves there what
     rounding its weights once has changed. None where that was not evaluated."""
+    margin: float | None = None
+    """Of whole numbers and booleans that differ: how far from a tie the deciding values were at
+    most, as a share of their scale. None where nothing differs, or what decided is not known."""
     detail: str = ""
 
 

@@ -44,6 +44,9 @@ class Rule:
         return self.factor * own + self.floor
 
 
+SECOND_LOOK = (2, 8)
+"""How often the inputs are moved by a rounding before a candidate is called wrong."""
+
 _ALLOWED = {"float64": (10.0, 64.0), "float32": (10.0, 8.0), "float16": (4.0, 2.0)}
 _NARROW = (4.0, 1.0)  # bfloat16 and whatever is narrower: (factor, floor in eps)
 

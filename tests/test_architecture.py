@@ -19,9 +19,9 @@ GROUPS = {
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
-    "proof": "baseline batches chunks comparison culprit equivalence feeds float64 footprint "
-    "frames isolation judge kernels memory operations pairing ranges runtime sizes speed worker "
-    "yardstick",
+    "proof": "baseline batches chunks comparison culprit decisions equivalence evidence feeds "
+    "flips float64 footprint frames isolation judge kernels memory operations pairing ranges "
+    "runtime sizes speed worker yardstick",
     "page": "html",
     "conductor": "anatomy certificate pipeline pytest_plugin recalibration testing",
 }

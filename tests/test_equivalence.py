@@ -184,7 +184,7 @@ def test_overflow_of_the_original_is_no_fault_of_the_candidate() -> None:
 
 
 def test_whole_numbers_must_be_equal() -> None:
-    """A flipped whole number fails, and the report counts the flips."""
+    """A whole number that no rounding flips fails, with the flips and how far off they were."""
     text = """g (float[6] x) => (int64[6] y) <float[1] k = {{{}}}> {{
         a = Mul(x, k) y = Cast<to=7>(a) }}"""
     data = {"x": np.arange(6, dtype=np.float32) + np.float32(0.5)}
@@ -193,28 +193,64 @@ def test_whole_numbers_must_be_equal() -> None:
     report = verify(original, parse(text.format("1.3")), data=data)
     assert not report
     assert report.outputs[0].mismatched == 4
-    assert report.outputs[0].candidate_error == pytest.approx(4 / 6)
+    assert report.outputs[0].margin == pytest.approx(0.5 / 5.5)
 
 
-def test_flips_that_rounding_makes_too_are_allowed() -> None:
-    """An index flips between two equal values; a rounding of the inputs flips it as well."""
-    text = "g (float[1,3] x) => (int64[1] y) { a = Mul(x, k) y = ArgMax<axis=1, keepdims=0>(a) }"
-    model = with_weights(parse(text), k=(3,))
-    model = changed(model, "k", lambda a: np.ones_like(a))
+LABELS = "g (float[1,3] x) => (int64[1] y) { a = Mul(x, k) y = ArgMax<axis=1, keepdims=0>(a) }"
+
+
+def test_a_tie_may_fall_either_way() -> None:
+    """An index may flip between two values that rounding cannot tell apart."""
+    model = changed(with_weights(parse(LABELS), k=(3,)), "k", lambda a: np.ones_like(a))
     moved = changed(model, "k", lambda _: np.array([1, 1 + 2e-7, 1]))
-    data = {"x": np.array([[1, 1, 0]], np.float32)}
-    assert verify(model, moved, data=data)
+    report = verify(model, moved, data={"x": np.array([[1, 1, 0]], np.float32)})
+    assert report
+    assert report.outputs[0].mismatched == 1
+    assert report.outputs[0].margin == 0
     far = {"x": np.array([[1, 1.1, 0]], np.float32)}
     assert not verify(model, changed(model, "k", lambda _: np.array([1.2, 1, 1])), data=far)
 
 
-def test_one_flip_in_a_large_map_is_no_fault() -> None:
-    """A pixel of a class map may fall the other way; one in a hundred may not."""
-    text = "g (float[1,400,400] x) => (bool[1,400,400] y) {{ a = Add(x, k) y = Greater(a, x) }}"
-    original = with_weights(parse(text.format()), k=(1, 400, 400))
+def test_labels_that_agree_do_not_hide_a_fault() -> None:
+    """The values that an ArgMax looked at are compared too: no label need flip."""
+    model = with_weights(parse(LABELS), k=(3,))
+    data = {"x": np.array([[1, 0.1, 0.1]], np.float32)}
+    wrong = changed(model, "k", lambda a: a * np.array([1, 1.01, 1], np.float32))
+    report = verify(model, wrong, data=data)
+    assert not report
+    assert [(o.tensor, o.passed) for o in report.outputs][-1] == ("a", False)
+
+
+MAP = "g (float[1,400,400] x) => (bool[1,400,400] y) {{ {a} = Add(x, k) {y} }}"
+
+
+def test_a_pixel_that_is_no_tie_may_not_flip() -> None:
+    """In a map of yes and no a value near the threshold may fall the other way, no other may."""
+    text = MAP.format(a="a", y="y = Greater(a, x)")
+    original = changed(
+        with_weights(parse(text), k=(1, 400, 400)), "k", lambda a: _set(a, [1e-7, 0.1])
+    )
     x = {"x": np.zeros((1, 400, 400), np.float32)}
-    assert verify(original, changed(original, "k", lambda a: _flipped(a, 1)), data=x)
-    assert not verify(original, changed(original, "k", lambda a: _flipped(a, 1600)), data=x)
+    report = verify(original, changed(original, "k", lambda a: _set(a, [-1e-7, 0.1])), data=x)
+    assert report
+    assert report.outputs[0].mismatched == 1
+    wrong = changed(original, "k", lambda a: _set(a, [1e-7, -0.1]))
+    assert not any(o.passed for o in verify(original, wrong, data=x).outputs)
+
+
+def _set(array: Any, values: list[float]) -> Any:
+    copy = array.copy()
+    copy.reshape(-1)[: len(values)] = values
+    return copy
+
+
+def test_one_flip_in_a_large_map_is_no_fault() -> None:
+    """Where nothing tells what decided, one pixel may differ; one in a hundred may not."""
+    texts = [MAP.format(a=a, y=f"b = Greater({a}, x) y = Not(b)") for a in ("a", "other")]
+    original, other = (with_weights(parse(text), k=(1, 400, 400)) for text in texts)
+    x = {"x": np.zeros((1, 400, 400), np.float32)}
+    assert verify(original, changed(other, "k", lambda a: _flipped(a, 1)), data=x)
+    assert not verify(original, changed(other, "k", lambda a: _flipped(a, 1600)), data=x)
 
 
 def _flipped(array: Any, count: int) -> Any:

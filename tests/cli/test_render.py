@@ -350,6 +350,10 @@ def test_verify_by_noise_and_of_integers() -> None:
     )
     labels = replace(LOGITS, dtype="int64", mismatched=2, max_abs=1.0)
     assert "2 of 8000 elements differ" in text(render.verify(replace(PROOF, outputs=(labels,))))
+    ties = replace(labels, margin=1.2e-7)
+    assert "2 of 8000 elements differ, where what decided was within 1.2e-07 of a tie" in text(
+        render.verify(replace(PROOF, outputs=(ties,)))
+    )
 
 
 def test_verify_could_not_run() -> None:

@@ -98,7 +98,10 @@ def _distance(report: EquivalenceReport, output: OutputComparison, name: str) ->
     if output.max_abs != output.max_abs:  # NaN: the models could not be compared
         return output.detail or "could not be compared"
     if not output.dtype.startswith(("float", "bfloat")):
-        return f"{output.mismatched} of {output.elements} elements differ"
+        differ = f"{output.mismatched} of {output.elements} elements differ"
+        if output.margin is None:
+            return differ
+        return f"{differ}, where what decided was within {_error(output.margin)} of a tie"
     if report.judge == "tolerance":
         return f"worst |Δ| {output.max_abs:.1e}, {_share(output.candidate_error)} tolerance"
     if output.candidate_error is None:
