@@ -30,11 +30,10 @@ if TYPE_CHECKING:
         MergedBlock,
         OptimizeResult,
         OutputComparison,
-        SpeedMeasurement,
-        SpeedReport,
         Target,
     )
     from bnfold.speed import bench
+    from bnfold.timings import SpeedMeasurement, SpeedReport
 
 __version__ = "0.1.0"
 
@@ -86,8 +85,9 @@ _HOMES = {
     "reasons": "Reason",
     "recalibration": "KeptLayer RecalibratedLayer RecalibrationResult recalibrate",
     "report": "EquivalenceReport FoldReport FoldResult FoldSite MergedBlock OptimizeResult "
-    "OutputComparison SpeedMeasurement SpeedReport Target",
+    "OutputComparison Target",
     "speed": "bench",
+    "timings": "SpeedMeasurement SpeedReport",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

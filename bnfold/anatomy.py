@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bnfold.report import Anatomy, Box, FoldReport, FoldSite, SiteAnatomy, Spread
+from bnfold.report import FoldReport, FoldSite
 
 Array = NDArray[Any]
 
@@ -25,6 +26,54 @@ MOST_NEIGHBOURS = 3
 """Readers of a value, or makers of inputs, that are drawn."""
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1}
 """Which axis of a weight counts output channels; Gemm's depends on transB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Magnitudes of the channels of a tensor, in short."""
+
+    channels: int
+    smallest: float
+    quartile: float
+    median: float
+    third_quartile: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One operator of a small graph: what it reads and makes, constants only counted."""
+
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: int = 0
+    is_site: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SiteAnatomy:
+    """What a site was and what became of it: magnitudes of its channels, and what is around it.
+
+    `scale` are the factors of the affine, `weight_before` and `weight_after` the largest
+    magnitude in each output channel of the first target's weight (after: all folds into it).
+    """
+
+    tensor: str
+    scale: Spread | None
+    weight_before: Spread | None
+    weight_after: Spread | None
+    before: tuple[Box, ...]
+    after: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What the whole model and each site consist of, before and after."""
+
+    operators_before: dict[str, int]
+    operators_after: dict[str, int]
+    sites: tuple[SiteAnatomy, ...]
 
 
 def dissect(original: onnx.ModelProto, folded: onnx.ModelProto, folds: FoldReport) -> Anatomy:

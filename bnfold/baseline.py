@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bnfold.errors import InputError
-from bnfold.report import SpeedMeasurement, SpeedReport
+from bnfold.timings import SpeedMeasurement, SpeedReport
 
 Json = Mapping[str, Any]
 Change = Literal["less", "as before", "more", "cannot tell"]

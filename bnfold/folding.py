@@ -54,13 +54,18 @@ def fold(
         ModelError: the file cannot be read, or is not a valid model.
         InputError: a tensor to keep is not the output of an affine node.
     """
+    return fold_with(model, keep, reparameterize=reparameterize, keep_overridable=keep_overridable)
+
+
+def fold_with(
+    model: str | Path | onnx.ModelProto, keep: Iterable[str] = (), **switches: bool
+) -> FoldResult:
+    """Fold with the switches of `Folding`, of which `fold` offers those that users need."""
     loaded = load_model(model)
     names = frozenset(keep)
 
     def run(own: onnx.ModelProto) -> Folding:
-        folding = Folding(
-            own, names, reparameterize=reparameterize, keep_overridable=keep_overridable
-        )
+        folding = Folding(own, names, **switches)
         folding.run()
         return folding
 
@@ -105,9 +110,13 @@ class Folding:
         *,
         reparameterize: bool = True,
         keep_overridable: bool = False,
+        affines: bool = True,
+        movement: bool = True,
     ) -> None:
+        """`affines` and `movement` are switched off to measure what each of them is worth."""
         self.graph = Graph(model, keep_overridable=keep_overridable)
         self.keep = keep
+        self.affines, self.movement = affines, movement
         self.merging = Merging(self.graph, keep) if reparameterize else None
         self.nodes_before = sum(1 for _ in self.graph.nodes)
         self.frozen = tuple(
@@ -142,7 +151,8 @@ class Folding:
         while self.merging and self.merging.run():
             self.fold()
         self.note_merged()
-        self.removed_movement = close(self.graph, self.seams)
+        if self.movement:
+            self.removed_movement = close(self.graph, self.seams)
 
     def sources(self) -> list[Node]:
         """All nodes that may be affines, in order."""
@@ -152,7 +162,7 @@ class Folding:
     def fold(self) -> None:
         """Try every source, again and again until none of them can go any more."""
         before = -1
-        while before != self.folded:
+        while self.affines and before != self.folded:
             before = self.folded
             for node in self.sources():
                 if node in node.scope.nodes:

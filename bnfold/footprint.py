@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bnfold.errors import RuntimeUnavailable
 from bnfold.isolation import Child
-from bnfold.report import Footprint
 from bnfold.runtime import Level, Provider, open_session, write_loadable
+from bnfold.timings import Footprint
 
 Array = NDArray[Any]
 Model = onnx.ModelProto | str | Path

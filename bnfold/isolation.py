@@ -508,10 +508,20 @@ def isolated(doing: str) -> Callable[[Function], Function]:
 
 def _sent(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Arguments as another process can take them."""
-    sent = dict(given) | {"isolate": False}
+    sent: dict[str, Any] = {}
     for name, value in given.items():
-        if isinstance(value, onnx.ModelProto):
-            sent[name] = _written(value, folder / name)
+        if isinstance(value, Mapping):
+            sent[name] = {
+                key: _as_file(each, folder / f"{name}-{index}")
+                for index, (key, each) in enumerate(value.items())
+            }
         elif isinstance(value, Iterator):
             sent[name] = list(value)
-    return sent
+        else:
+            sent[name] = _as_file(value, folder / name)
+    return sent | {"isolate": False}
+
+
+def _as_file(value: Any, folder: Path) -> Any:
+    """A model as a file, and anything else as it is."""
+    return _written(value, folder) if isinstance(value, onnx.ModelProto) else value

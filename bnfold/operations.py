@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, shape_inference
 
 from bnfold.modelio import byte_size
-from bnfold.report import Work
+from bnfold.timings import Work
 
 Shapes = Mapping[str, Sequence[int]]
 

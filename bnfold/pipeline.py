@@ -17,6 +17,7 @@ import onnx
 
 from bnfold import equivalence, speed
 from bnfold.anatomy import dissect
+from bnfold.attribution import Recipe, variants
 from bnfold.errors import (
     MemoryUnavailable,
     NotEquivalent,
@@ -36,10 +37,10 @@ from bnfold.report import (
     FoldSite,
     OptimizeResult,
     OutputComparison,
-    SpeedReport,
 )
 from bnfold.runtime import Provider
 from bnfold.sizes import Dims
+from bnfold.timings import SpeedReport
 
 Model = onnx.ModelProto | str | Path
 Progress = Callable[[str, int, int], None]
@@ -59,6 +60,7 @@ def optimize(
     keep_overridable: bool = False,
     verify: bool = True,
     bench: bool = True,
+    attribute: bool = False,
     data: Data | None = None,
     dims: Dims | None = None,
     samples: int = SAMPLES,
@@ -70,6 +72,7 @@ def optimize(
     budget_s: float = speed.GLANCE_S,
     judge_seconds: float = JUDGE_SECONDS,
     threads: int | None = None,
+    pin: Sequence[int] = (),
     progress: Progress | None = None,
     isolate: bool = True,
     timeout_s: float | None = PATIENCE_S,
@@ -78,6 +81,8 @@ def optimize(
 
     `keep` names tensors whose nodes stay. A fold that fails the proof is taken back and reported
     as `rolled_back`. Where nothing could be folded nothing is proven or timed, and a note says so.
+    With `attribute` it is also timed what each part of the fold is worth, by switching it off,
+    what the runtime's own folds are worth, and what a session costs in a process of its own.
     `progress` is called as (stage, done, total).
 
     Sessions run in child processes: a fold with which the runtime crashes, or is silent for
@@ -108,20 +113,16 @@ def optimize(
         **run_on,
     )
 
-    def refold(without: Iterable[str]) -> FoldResult:
-        from bnfold.folding import fold
+    asked = recipe = Recipe(original, tuple(keep), reparameterize, keep_overridable)
 
+    def refold(without: Iterable[str]) -> FoldResult:
+        nonlocal recipe
         _say(progress, "fold", 0, 1)
-        return fold(
-            original,
-            keep=(*keep, *without),
-            reparameterize=reparameterize,
-            keep_overridable=keep_overridable,
-        )
+        recipe = dataclasses.replace(asked, keep=(*asked.keep, *without))
+        return recipe.fold()
 
     proof: EquivalenceReport | None = None
     measured: SpeedReport | None = None
-    keep = tuple(keep)
     folds = refold(())
     changed = is_changed(folds)
     if not changed:
@@ -130,11 +131,20 @@ def optimize(
         with _offering_no_proof():
             folds, proof = fold_until_proven(folds, refold, prove)
     if bench and changed:
+        parts: dict[str, Any] = {}
+        if attribute:
+            _say(progress, "fold", 0, 1)
+            parts, note = variants(recipe, folds)
+            folds = dataclasses.replace(folds, notes=(*folds.notes, *filter(None, [note])))
         try:
             measured = speed.bench(
                 model,
                 folds.model,
+                variants=parts,
+                attribution=attribute,
+                footprints=attribute,
                 threads=threads,
+                pin=pin,
                 budget_s=budget_s,
                 precision=speed.GLANCE,
                 progress=progress,

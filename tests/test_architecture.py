@@ -14,16 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants equation errors explanations moments reasons report",
+    "values": "affine constants equation errors explanations moments reasons report timings",
     "files": "external files modelio order skeleton validation",
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
-    "proof": "baseline batches chunks comparison culprit decisions equivalence evidence feeds "
-    "flips float64 footprint frames isolation judge kernels memory operations pairing ranges "
-    "runtime sizes speed worker yardstick",
+    "proof": "baseline batches chunks comparison cpus culprit decisions equivalence evidence "
+    "feeds flips float64 footprint frames isolation judge kernels measuring memory operations "
+    "ownfolds pairing ranges runtime sizes speed turns worker yardstick",
     "page": "html",
-    "conductor": "anatomy certificate pipeline pytest_plugin recalibration testing",
+    "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
 
@@ -55,6 +55,7 @@ MODULE_LIBRARIES = {
     "affine": "numpy",
     "baseline": "",
     "batches": "onnx",
+    "cpus": "",
     "errors": "",
     "explanations": "",
     "frames": "",
@@ -67,6 +68,8 @@ MODULE_LIBRARIES = {
     "report": "",
     "runtime": "numpy onnx onnxruntime",
     "testing": "",
+    "timings": "",
+    "turns": "numpy",
     "worker": "",
     "yardstick": "numpy onnx ml_dtypes",
 }

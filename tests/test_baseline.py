@@ -15,7 +15,7 @@ from bnfold import bench, speed
 from bnfold.baseline import compare
 from bnfold.batches import batch_dims
 from bnfold.errors import InputError
-from bnfold.report import SpeedMeasurement, SpeedReport
+from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import app
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>\n'

@@ -15,7 +15,7 @@ from bnfold import bench
 from bnfold.footprint import footprint
 from bnfold.html import words
 from bnfold.operations import count, parameters
-from bnfold.report import SpeedReport, Work
+from bnfold.timings import SpeedReport, Work
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>\n'
 

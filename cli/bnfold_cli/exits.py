@@ -5,6 +5,7 @@ from __future__ import annotations
 from typer.exceptions import TyperException
 
 YES, NO, COULD_NOT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+ANSWERS = {YES: "yes", NO: "no", COULD_NOT: "cannot tell"}
 
 
 def describe(error: Exception) -> tuple[str, str, int]:

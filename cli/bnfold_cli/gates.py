@@ -11,7 +11,7 @@ from bnfold_cli.exits import COULD_NOT, NO, YES
 
 if TYPE_CHECKING:
     from bnfold.baseline import Comparison
-    from bnfold.report import SpeedReport
+    from bnfold.timings import SpeedReport
 
 
 def gate(report: SpeedReport, least: float) -> int:

@@ -21,6 +21,9 @@ class Level(str, Enum):
     ALL = "all"
 
 
+MOST_PROCESSORS = 1 << 16
+"""No machine has more; a range must not fill the memory."""
+
 WHAT = "What to fold"
 RUN = "How the models are run"
 PROOF = "Proof"
@@ -271,6 +274,26 @@ NoBench = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Attribute = Annotated[
+    bool | None,
+    typer.Option(
+        "--attribute/--no-attribute",
+        help="Also time what each part of the fold is worth, by switching it off in turn, and "
+        "what a session costs. On where a --report is written.",
+        rich_help_panel=SPEED,
+        show_default=False,
+    ),
+]
+Pin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CPU[,CPU...]",
+        help="The processors to run on while timing, by number; 0-3 are four of them. Not "
+        "possible on macOS and Windows.",
+        rich_help_panel=RUN,
+        show_default="left to the system",
+    ),
+]
 OrtLevel = Annotated[
     list[Level] | None,
     typer.Option(
@@ -446,6 +469,23 @@ def parse_counts(text: str | None, option: str) -> tuple[int, ...]:
                 f"{part!r} is not a whole number from 1 on, as in 1,8,64", param_hint=option
             )
     return tuple(map(int, parts))
+
+
+def parse_processors(text: str | None) -> tuple[int, ...]:
+    """Numbers from 0 on between commas, and ranges of them; none for no text."""
+    numbers: list[int] = []
+    for part in text.split(",") if text is not None else []:
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isascii() and end.isdecimal() for end in ends):
+            raise typer.BadParameter(
+                f"{part.strip()!r} is no processor, as in 0,1 or 0-3", param_hint="--pin"
+            )
+        low, high = map(int, ends)
+        if not low <= high < MOST_PROCESSORS:
+            raise typer.BadParameter(f"{part.strip()!r} holds no processor", param_hint="--pin")
+        numbers += range(low, high + 1)
+    return tuple(dict.fromkeys(numbers))
 
 
 def given(**values: Any) -> dict[str, Any]:

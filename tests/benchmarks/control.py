@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold import bench
-from bnfold.report import SpeedReport
+from bnfold.timings import SpeedReport
 
 CHANNELS, SIZE = 32, 28
 WRONG = 0.05

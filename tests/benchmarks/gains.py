@@ -16,7 +16,8 @@ from pathlib import Path
 
 import bnfold
 from bnfold.errors import BnfoldError
-from bnfold.report import OptimizeResult, SpeedMeasurement
+from bnfold.report import OptimizeResult
+from bnfold.timings import SpeedMeasurement
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT.parent / "shared" / "corpus" / "models"

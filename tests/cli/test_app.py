@@ -22,10 +22,9 @@ from bnfold.report import (
     FoldSite,
     OptimizeResult,
     OutputComparison,
-    SpeedMeasurement,
-    SpeedReport,
     Target,
 )
+from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import app
 from bnfold_cli.options import parse_dims
 
@@ -138,12 +137,43 @@ def test_check_is_content_with_a_folded_model(library: Library, model: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"), [({}, 0), ({"speedup": 1.0}, 1), ({"stable": False}, 2)]
+    ("changes", "expected", "words"),
+    [
+        ({}, 0, "Fast enough: at least ×1.05"),
+        ({"speedup": 1.0}, 1, "Not fast enough: below the ×1.05"),
+        ({"stable": False}, 2, "Cannot tell whether it is below the ×1.05"),
+    ],
 )
-def test_fail_below(library: Library, model: Path, changes: dict[str, Any], expected: int) -> None:
-    """--fail-below is answered by the speedup, or by nobody if the control is unstable."""
+def test_fail_below(
+    library: Library,
+    model: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    expected: int,
+    words: str,
+) -> None:
+    """--fail-below is answered by the speedup, or by nobody if the control is unstable; the
+    answer is said."""
     library.results["bench"] = replace(SPEED, measurements=(replace(MEASURED, **changes),))
-    assert app.run(["bench", str(model), str(model), "--fail-below", "1.05"]) == expected
+    command = ["bench", str(model), str(model), "--fail-below", "1.05"]
+    assert app.run(command) == expected
+    assert words in capsys.readouterr().out
+    assert app.run([*command, "--json"]) == expected
+    answer = json.loads(capsys.readouterr().out)["fail_below"]["answer"]
+    assert answer == ("yes", "no", "cannot tell")[expected]
+
+
+def test_a_report_tells_what_each_part_is_worth(library: Library, model: Path) -> None:
+    """It is timed where a report is written, unless that is switched off, and else on demand."""
+    command = ["optimize", str(model), "--force"]
+    for options, asked in (
+        ([], False),
+        (["--attribute"], True),
+        (["--report", "r.html"], True),
+        (["--report", "r.html", "--no-attribute"], False),
+    ):
+        app.run([*command, *options])
+        assert library.options["attribute"] is asked
 
 
 def test_could_not(library: Library, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +213,9 @@ def test_interrupted(library: Library, model: Path) -> None:
         ["optimize", "m.onnx", "--dim", "batch=-1"],
         ["optimize", "m.onnx", "--seed", "x"],
         ["optimize", "m.onnx", "--samples", "0"],
+        ["optimize", "m.onnx", "--pin", "0,x"],
+        ["optimize", "m.onnx", "--pin", "3-1"],
+        ["bench", "a.onnx", "b.onnx", "--pin", "0-99999999999"],
         ["verify", "m.onnx"],
         ["bench", "a.onnx", "b.onnx", "--ort-level", "some"],
         ["inspect", "m.onnx", "--color", "pink"],
@@ -276,7 +309,7 @@ def test_every_option_arrives(library: Library, model: Path) -> None:
         "--keep a --keep b --no-reparameterize --keep-overridable --input x=1x3x8x8 "
         "--dim batch=4 --data inputs.npz --seed 7 --samples 3 --provider cpu --provider cuda "
         "--atol 1e-5 --rtol 1e-4 --no-verify --no-bench --threads 2 --budget 1.5 "
-        "--timeout 90"
+        "--timeout 90 --attribute --pin 0,2-3"
     )
     assert app.run(["optimize", str(model), *text.split()]) == 0
     options = dict(library.options)
@@ -294,6 +327,8 @@ def test_every_option_arrives(library: Library, model: Path) -> None:
         "rtol": 1e-4,
         "verify": False,
         "bench": False,
+        "attribute": True,
+        "pin": (0, 2, 3),
         "threads": 2,
         "budget_s": 1.5,
         "timeout_s": 90.0,

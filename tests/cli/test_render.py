@@ -13,10 +13,9 @@ from bnfold.report import (
     MergedBlock,
     OptimizeResult,
     OutputComparison,
-    SpeedMeasurement,
-    SpeedReport,
     Target,
 )
+from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import render
 from bnfold_cli.lines import Line, Span, columns, line, text_of
 from bnfold_cli.render.outcome import _sizes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bnfold_cli import options, render
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
-from bnfold_cli.exits import COULD_NOT, NO, YES
+from bnfold_cli.exits import ANSWERS, COULD_NOT, NO, YES
 from bnfold_cli.gates import baseline_of, gate, held
 from bnfold_cli.options import given
 
@@ -22,6 +22,7 @@ def bench(
     ort_level: options.OrtLevel = None,
     threads: options.ThreadCounts = None,
     batch: options.Batches = None,
+    pin: options.Pin = None,
     budget: options.Budget = None,
     fail_below: options.FailBelow = None,
     baseline: options.Baseline = None,
@@ -38,6 +39,7 @@ def bench(
     dims = options.parse_dims(input, dim)
     counts = options.parse_counts(threads, "--threads")
     batches = options.parse_counts(batch, "--batch")
+    processors = options.parse_processors(pin)
     console = Console(color, as_json=json, quiet=quiet)
     earlier = None if baseline is None else baseline_of(baseline)
     import bnfold
@@ -57,14 +59,19 @@ def bench(
                 levels=tuple(level.value for level in ort_level or ()),
                 threads=counts,
                 batches=batches,
+                pin=processors,
                 budget_s=budget,
                 timeout_s=timeout,
             ),
         )
-    console.show(render.bench(report))
+    console.show(render.bench(report, verbose=verbose))
     paths = {"original": original, "candidate": candidate}
     document = document_of("bench", report.to_dict(), **paths)
-    codes = [YES if fail_below is None else gate(report, fail_below)]
+    codes = [YES]
+    if fail_below is not None:
+        codes.append(gate(report, fail_below))
+        console.show(render.gate(codes[-1], fail_below))
+        document["fail_below"] = {"least": fail_below, "answer": ANSWERS[codes[-1]]}
     if earlier is not None:
         compared = earlier(report)
         from bnfold.report import plain

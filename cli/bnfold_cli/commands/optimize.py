@@ -40,7 +40,9 @@ def optimize(
     certificate: options.Certificate = None,
     no_verify: options.NoVerify = False,
     no_bench: options.NoBench = False,
+    attribute: options.Attribute = None,
     threads: options.Threads = None,
+    pin: options.Pin = None,
     budget: options.Budget = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -53,6 +55,7 @@ def optimize(
     Nothing is written unless the proof passes. Folds that fail it are taken back.
     """
     dims = options.parse_dims(input, dim)
+    processors = options.parse_processors(pin)
     console = Console(color, as_json=json, quiet=quiet)
     import bnfold
 
@@ -72,6 +75,7 @@ def optimize(
             keep_overridable=keep_overridable,
             verify=not no_verify,
             bench=not no_bench,
+            attribute=report is not None if attribute is None else attribute,
             data=data,
             dims=dims,
             seed=seed,
@@ -81,7 +85,7 @@ def optimize(
             force=force or in_place,
             threads=threads,
             progress=progress,
-            **given(samples=samples, budget_s=budget, timeout_s=timeout),
+            **given(samples=samples, budget_s=budget, timeout_s=timeout, pin=processors),
         )
     console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
     document = document_of("optimize", result.to_dict(), model=model)

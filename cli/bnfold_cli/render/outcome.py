@@ -24,7 +24,7 @@ def optimize(
     elif folds.folded or folds.merged:
         lines.append(line(Span("Not verified", "code"), ": equivalence was not proven"))
     if result.speed is not None:
-        lines += gain(result.speed)
+        lines += gain(result.speed, verbose=verbose)
     lines += notes(folds.notes)
     lines.append(_wrote(result, dry_run))
     code = explained(folds, verbose)

@@ -6,106 +6,86 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bnfold_cli.lines import Line, Span, columns, counted, line, notes
+from bnfold_cli.render.costs import costs, parts, ratio_of, work
 
 if TYPE_CHECKING:
-    from bnfold.baseline import Comparison
-    from bnfold.report import SpeedMeasurement, SpeedReport
+    from bnfold.timings import SpeedMeasurement, SpeedReport
 
 
-def bench(report: SpeedReport) -> list[Line]:
+def bench(report: SpeedReport, *, verbose: bool = False) -> list[Line]:
     """Whether the candidate is faster, by how much, and how sure that is."""
     lines: list[Line] = []
     for measurement in report.measurements:
         if lines:
             lines.append(line())
         lines += _measurement(measurement)
-    return [*lines, *_costs(report), *_speed_notes(report)]
+    blocks = [parts(report), costs(report), work(report) if verbose else [], where(report)]
+    for block in filter(None, blocks):
+        lines += [line(), *block]
+    return [*lines, *_speed_notes(report, told=True)]
 
 
-def _costs(report: SpeedReport) -> list[Line]:
-    """What a session costs, what the models hold, and what their counts would predict."""
-    rows: list[list[str]] = []
-    if report.own_folds is not None:
-        rows.append(["runtime's own folds", _worth(report.own_folds)])
-    before, after = report.original_footprint, report.candidate_footprint
-    if before is not None and after is not None:
-        starts = (f"{f.session_ms:.3g} + {f.first_ms:.3g}" for f in (before, after))
-        rows.append(["load + first run", " → ".join(starts) + " ms"])
-        if before.peak_bytes is not None and after.peak_bytes is not None:
-            peaks = (f"{f / 1e6:.3g}" for f in (before.peak_bytes, after.peak_bytes))
-            rows.append(["peak memory", " → ".join(peaks) + " MB"])
-    if report.original_parameters:
-        rows.append(
-            ["parameters", f"{report.original_parameters:,} → {report.candidate_parameters:,}"]
-        )
-    if report.predicted is not None:
-        by_operations, by_bytes = report.predicted
-        rows.append(
-            ["counts predict", f"×{by_operations:.2f} by operations, ×{by_bytes:.2f} by bytes"]
-        )
-    return [line(), *columns(rows)] if rows else []
-
-
-def _worth(m: SpeedMeasurement) -> str:
-    """What the runtime gains by its own folds of the original."""
-    if not m.stable:
-        return f"cannot tell, {_ratio(m)}"
-    kind = "worth" if m.significant else "worth nothing that can be measured,"
-    return f"{kind} {_interval(m.speedup, m.interval)} of the original, level {m.level}"
+def where(report: SpeedReport) -> list[Line]:
+    """The machine and what was installed."""
+    facts = dict(report.environment)
+    processors = facts.pop("processors", "")
+    texts = [f"{name} {value}" for name, value in facts.items() if name != "platform"]
+    texts += [facts.get("platform", ""), f"processors {processors}" if processors else ""]
+    told = ", ".join(filter(None, texts))
+    return [line(f"  {told}")] if told else []
 
 
 def _measurement(m: SpeedMeasurement) -> list[Line]:
     rounds = f"{counted(m.rounds, 'round')}, interleaved"
+    rounds += f", after {counted(m.warmup, 'run')} to warm up" if m.warmup else ""
+    rounds += f"; {counted(m.outliers, 'outlier')}" if m.outliers else ""
     rows = [
         ["original", f"{m.original_ms:.3g} ms, IQR {m.original_spread_ms:.2g}", rounds],
         ["folded", f"{m.candidate_ms:.3g} ms, IQR {m.candidate_spread_ms:.2g}"],
     ]
     where = f"  {m.provider}, optimization level {m.level}, {counted(m.threads, 'thread')}"
     return [
-        line(_pace(m), f" {_ratio(m)}"),
+        line(_pace(m), f" {ratio_of(m)}"),
         *columns(rows),
-        line(f"{where}{_inputs(m.shapes)}"),
+        line(f"{where}{inputs_of(m.shapes)}"),
     ]
 
 
-CHANGES: dict[str, Span] = {
-    "less": Span("Less than before:", "bad"),
-    "more": Span("More than before:", "good"),
-    "as before": Span("As before:", "good"),
-    "cannot tell": Span("Cannot tell:", "code"),
-}
+OUTLIERS = (
+    "an outlier is a time more than three interquartile ranges above the third quartile, when "
+    "something else used the machine; none is dropped, medians hardly feel them"
+)
+LEANING = "parts lean on each other, so what they are worth need not multiply to the whole"
 
 
-def baseline(compared: Sequence[Comparison], path: str) -> list[Line]:
-    """What became of each speedup since an earlier measurement."""
-    rows: list[list[str | Span]] = [
-        [
-            CHANGES[c.change],
-            f"{_interval(c.before, c.before_interval)} → {_interval(c.now, c.now_interval)}",
-            f"{c.provider}, level {c.level}, {counted(c.threads, 'thread')}{_inputs(c.shapes)}",
-        ]
-        for c in compared
-    ]
-    return [line(), line(f"Speedup in {path} → now"), *columns(rows)]
-
-
-def _inputs(shapes: Mapping[str, Sequence[int]]) -> str:
+def inputs_of(shapes: Mapping[str, Sequence[int]]) -> str:
+    """What was fed, by the names and shapes."""
     text = ", ".join(f"{name} {_shape(shape)}" for name, shape in shapes.items())
     return f", input {text}" if text else ""
 
 
-def gain(report: SpeedReport) -> list[Line]:
-    """A line for each provider and level, the deployment level first."""
+def gain(report: SpeedReport, *, verbose: bool = False) -> list[Line]:
+    """A line for each provider and level, the deployment level first; then what gained it."""
     rows: list[list[str | Span]] = [
-        [_pace(m), _ratio(m), f"{_times(m)}, {m.provider}, level {m.level}"]
+        [_pace(m), ratio_of(m), f"{_times(m)}, {m.provider}, level {m.level}"]
         for m in report.measurements
     ]
-    return [*columns(rows, indent=0), *_speed_notes(report)]
+    told = parts(report)
+    return [
+        *columns(rows, indent=0),
+        *told,
+        *(costs(report) + where(report) if verbose else []),
+        *_speed_notes(report, told=verbose),
+    ]
 
 
-def _speed_notes(report: SpeedReport) -> list[Line]:
+def _speed_notes(report: SpeedReport, *, told: bool) -> list[Line]:
     """What the runtime does by itself, and once what to do where nothing can be told."""
     texts = [report.sentence, *report.notes]
+    if told and any(m.outliers for m in report.measurements):
+        texts.append(OUTLIERS)
+    if len(report.variants) > 1:
+        texts.append(LEANING)
     if not all(m.stable for m in report.measurements):
         texts.append("this machine is busy: close other programs, or give a longer --budget")
     return notes(filter(None, texts))
@@ -117,18 +97,6 @@ def _pace(m: SpeedMeasurement) -> Span:
     if not m.significant:
         return Span("As fast:", "good")
     return Span("Faster:", "good") if m.speedup > 1 else Span("Slower:", "bad")
-
-
-def _ratio(m: SpeedMeasurement) -> str:
-    """The speedup with its interval, and what the machine's noise is."""
-    noise = ", within noise" if m.stable and not m.significant else ""
-    control = f"original against itself {_interval(m.control, m.control_interval)}"
-    return f"{_interval(m.speedup, m.interval)}{noise} ({control})"
-
-
-def _interval(ratio: float, interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"×{ratio:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _times(m: SpeedMeasurement) -> str:
