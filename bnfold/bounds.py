@@ -21,13 +21,21 @@ and `t` cancel: a mean far above the standard deviation, as in channels whose va
 zero. Such a fold is flagged, and so is one whose scale amplifies by AMPLIFIES or more: there any
 deviation of the input from its statistics, a rounding included, grows by that factor.
 
+Parallel branches that become one operator store `fl(sum(W_j))`, rounded once, and
+
+    |change| <= u * sum_i(|sum_j(W_ij)| |a_i|) + ... <= sum_j(what branch j alone would change)
+
+so relative to `sum_j(Y_j)` the bound is that of the worst branch: the condition of its affine, 1
+where it has none, the product where affines stand in a row. What the branches cancel among
+themselves the original loses as well, when it adds them.
+
 A constant Mul or Add tells no magnitudes. A scale alone has the bound `u`; with a shift the bound
 is not known and stays None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,17 +66,33 @@ class Rounding:
     flagged: bool
 
 
-def rounding(source: Source, plan: Plan) -> Rounding:
-    """What rounding can change in a complete plan, relative to the output's magnitude."""
+def rounding(source: Source, unit: float) -> Rounding:
+    """What rounding can change where an affine is stored in this unit, relative to the output."""
     affine = source.affine
     known = condition(source)
     largest = float(np.abs(affine.scale).max(initial=0.0))
     return Rounding(
         scale_range=_range(affine.scale),
         shift_range=_range(affine.shift),
-        bound=None if known is None else known * unit(plan),
+        bound=None if known is None else known * unit,
         flagged=largest >= AMPLIFIES or (known is not None and known >= CANCELS),
     )
+
+
+def in_a_row(conditions: Iterable[float | None]) -> float | None:
+    """The condition of affines one after the other; None where one is not known."""
+    product = 1.0
+    for known in conditions:
+        if known is None:
+            return None
+        product *= known
+    return product
+
+
+def side_by_side(conditions: Iterable[float | None]) -> float | None:
+    """The condition of a sum of branches, relative to their magnitudes: that of the worst."""
+    found = list(conditions)
+    return None if None in found else max((c for c in found if c is not None), default=1.0)
 
 
 def condition(source: Source) -> float | None:

@@ -72,7 +72,9 @@ def certify(
         document["folds"] = [
             {**plain(site), "measured": errors.get(site.tensor)} for site in folds.sites
         ]
-        document["merged"] = plain(folds.merged)
+        document["merged"] = [
+            {**plain(block), "measured": errors.get(block.tensor)} for block in folds.merged
+        ]
     return {key: _finite(value) for key, value in document.items()}
 
 
@@ -107,6 +109,7 @@ def _measured(
     models = load_model(original), load_model(candidate)
     made_by = {name for node in models[1].graph.node for name in node.output}
     where = {site.tensor: _visible(site, made_by) for site in folds.folded}
+    where |= {block.tensor: block.tensor for block in folds.merged if block.tensor in made_by}
     wanted = sorted({name for name in where.values() if name is not None})
     with Sessions() as sessions:
         made = make_samples(

@@ -12,7 +12,7 @@ import onnx
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
 from bnfold import functions
 from bnfold.apply import commit, store
-from bnfold.bounds import Rounding, rounding
+from bnfold.bounds import Rounding, rounding, unit
 from bnfold.branches import Merging
 from bnfold.dimensions import extend_shapes, size_arithmetic
 from bnfold.errors import InputError
@@ -174,7 +174,7 @@ class Folding:
             source = self.read(node)
             if source is not None:
                 plan, direction = self.plan(Search(node, source))
-                self.commit(node, plan, direction, rounding(source, plan))
+                self.commit(node, plan, direction, rounding(source, unit(plan)))
         except Refusal as refusal:
             self.keep_site(node, refusal)
 
@@ -233,6 +233,7 @@ class Folding:
                 direction=gone.direction,
                 target=target.tensor,
                 targets=(target,),
+                **asdict(gone.numbers),
             )
 
     def keep_site(self, node: Node, refusal: Refusal) -> None:

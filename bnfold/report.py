@@ -96,6 +96,11 @@ class MergedBlock:
     nodes_after: int
     operations_before: int | None = None
     operations_after: int | None = None
+    bound: float | None = None
+    """What rounding the merged weights once can change, relative to the branches' magnitudes and
+    known before anything is run; None where the model does not tell magnitudes."""
+    flagged: bool = False
+    """Whether a branch is so ill-conditioned that samples which agree say little of others."""
 
 
 @dataclass(frozen=True, slots=True)

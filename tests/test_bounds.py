@@ -110,3 +110,65 @@ def test_the_bound_is_kept(text: str, mean: float, var: float) -> None:
     change = np.abs(after - before).max() / np.abs(before).max()
     condition = 40.0  # of a sum of four products and a bias, on data of this size
     assert change <= condition * site.bound
+
+
+BLOCK = """c = Conv<pads=[1,1,1,1]>(x, w3, b) y1 = BatchNormalization(c, gamma, beta, mean, var)
+    d = Conv(x, w) y2 = BatchNormalization(d, gamma2, beta, mean2, var2)
+    y3 = BatchNormalization(x, gamma, beta, mean3, var3)
+    s = Add(y1, y2) y = Add(s, y3)"""
+
+
+def block(*, mean: float = 0.1, var: float = 1.0) -> onnx.ModelProto:
+    """Three branches as RepVGG has them, with this channel in the first one."""
+    model = network(BLOCK, mean=mean, var=var)
+    rng = np.random.default_rng(6)
+    arrays = {"w3": rng.standard_normal((4, 4, 3, 3)), "gamma2": 1 + 0.1 * rng.random(4)}
+    arrays |= {name: 0.1 * rng.standard_normal(4) for name in ("mean2", "mean3")}
+    arrays |= {name: 1 + 0.1 * rng.random(4) for name in ("var2", "var3")}
+    for name, array in arrays.items():
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    return model
+
+
+def test_merged_branches_have_a_bound() -> None:
+    """The block has that of its worst branch, and each normalization in it its own numbers."""
+    result = fold(block())
+    (merged,) = result.merged
+    bounds = [site.bound for site in result.sites if site.op_type == "BatchNormalization"]
+    assert len(bounds) == 3
+    assert merged.bound == max(b for b in bounds if b is not None)
+    assert 0 < merged.bound < 10 * UNITS["float32"]
+    assert not merged.flagged
+    assert all(site.scale_range is not None for site in result.sites)
+
+
+def test_an_ill_conditioned_branch_is_flagged() -> None:
+    """The block and the normalization that is at fault, and no other."""
+    result = fold(block(mean=30.0, var=1e-12))
+    assert result.merged[0].flagged
+    assert [s.tensor for s in result.sites if s.flagged] == ["y1"]
+
+
+def test_a_branch_of_unknown_magnitude_gives_no_bound() -> None:
+    """A constant that is added says nothing of what it is added to."""
+    text = "c = Conv(x, w) d = Add(c, k) e = Mul(d, k) f = Conv(x, w2) y = Add(e, f)"
+    model = network(text)
+    rng = np.random.default_rng(7)
+    for name, shape in (("w2", (4, 4, 1, 1)), ("k", (1, 4, 1, 1))):
+        array = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    (merged,) = fold(model).merged
+    assert merged.bound is None
+
+
+@pytest.mark.parametrize(("mean", "var"), [(0.1, 1.0), (30.0, 1e-2), (1000.0, 1e-4)])
+def test_the_bound_of_a_merge_is_kept(mean: float, var: float) -> None:
+    """What the rounded weights change stays below bound times the condition of the sums."""
+    model = block(mean=mean, var=var)
+    folded = fold(model)
+    x = np.random.default_rng(1).standard_normal((2, 4, 5, 5)).astype(np.float32)
+    before, after = (Judge(m).run({"x": x})["y"] for m in (model, folded.model))
+    change = np.abs(after - before).max() / np.abs(before).max()
+    condition = 40.0  # of three sums of at most 36 products and a bias, on data of this size
+    assert folded.merged[0].bound is not None
+    assert change <= condition * folded.merged[0].bound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from bnfold.bounds import CANCELS, UNITS, in_a_row, side_by_side
 from bnfold.branches.clusters import Cluster, clusters, offset
 from bnfold.branches.cost import Scale
 from bnfold.branches.joining import Joint, joints
@@ -105,7 +106,8 @@ class Merging:
             nodes.append(node)
             additions = len(cluster.members) - 1
             self.note(node, result.name, made, cluster.branches, cluster.scale, additions)
-        constants = (absorbed_constant(addend.node) for addend in biases)
+        dtype = done[0][0].family.dtype
+        constants = (absorbed_constant(addend.node, dtype) for addend in biases)
         self._absorbed[nodes[0]] += [gone for gone in constants if gone is not None]
         remove(graph, [*sum_.nodes, *nodes_of(b for c, _ in done for b in c.branches)])
 
@@ -178,16 +180,26 @@ class Merging:
         self.flushed += made.flushed
         said: list[str] = []
         gone: list[Absorbed] = []
+        conditions: list[float | None] = []
+        dtype = made.parameters[0][0].dtype
         nodes, operations = additions, additions * branches[0].linear.geometry.outputs
         for branch in branches:
             inner = [b for n in branch.chain.nodes if (b := self._blocks.pop(n, None))]
             said += [w for block in inner for w in block.branches] or [words(branch.chain)]
             nodes += len(branch.chain.nodes) + sum(b.nodes_before - b.nodes_after for b in inner)
             operations += branch.operations
-            gone += absorbed(branch.chain.nodes)
+            here = list(absorbed(branch.chain.nodes, dtype))
+            conditions.append(
+                in_a_row(
+                    None if bound is None else bound / UNITS[dtype.name]
+                    for bound in [*(g.numbers.bound for g in here), *(b.bound for b in inner)]
+                )
+            )
+            gone += here
             for other in branch.chain.nodes:
                 gone += self._absorbed.pop(other, [])
         self._absorbed[node] = gone
+        known = side_by_side(conditions)
         self._blocks[node] = MergedBlock(
             tensor,
             node.op_type,
@@ -197,6 +209,8 @@ class Merging:
             made.nodes,
             operations * scale.positions or None,
             made.multiplications * scale.positions or None,
+            None if known is None else known * UNITS[dtype.name],
+            any(g.numbers.flagged for g in gone) or (known is not None and known >= CANCELS),
         )
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from bnfold.bounds import UNITS, Rounding, rounding
 from bnfold.branches.reading import Chain, is_affine, is_linear
 from bnfold.graph import Node
 from bnfold.report import Direction
+from bnfold.search import read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +21,7 @@ class Absorbed:
 
     node: Node
     direction: Direction
+    numbers: Rounding
 
 
 def words(chain: Chain) -> str:
@@ -35,15 +41,27 @@ def sized(node: Node) -> str:
     return " ".join([node.op_type, "x".join(map(str, shape or ()))]).strip()
 
 
-def absorbed(nodes: Sequence[Node]) -> Iterator[Absorbed]:
-    """The affines of a chain: into an operator before them, or into one beside them."""
+def absorbed(nodes: Sequence[Node], dtype: np.dtype[Any]) -> Iterator[Absorbed]:
+    """The affines of a chain: into an operator before them, or into one beside them.
+
+    `dtype` is what the merged weights are stored in.
+    """
     for index, node in enumerate(nodes):
         if is_affine(node):
             below = any(is_linear(other) for other in nodes[index:])
-            yield Absorbed(node, "backward" if below else "forward")
+            yield Absorbed(node, "backward" if below else "forward", numbers_of(node, dtype))
 
 
-def absorbed_constant(node: Node) -> Absorbed | None:
+def absorbed_constant(node: Node, dtype: np.dtype[Any]) -> Absorbed | None:
     """An addition of a constant that became a bias; None where it adds more than that."""
     computed = sum(v is not None and not v.is_constant for v in node.inputs)
-    return Absorbed(node, "backward") if is_affine(node) and computed == 1 else None
+    if not is_affine(node) or computed != 1:
+        return None
+    return Absorbed(node, "backward", numbers_of(node, dtype))
+
+
+def numbers_of(node: Node, dtype: np.dtype[Any]) -> Rounding:
+    """What rounding can change at an affine that was read before."""
+    source = read_source(node)
+    assert source is not None
+    return rounding(source, UNITS[dtype.name])

@@ -145,6 +145,11 @@ def flagged(folds: FoldReport) -> list[Line]:
             if site.bound is not None:
                 what += f"; rounding alone may change {site.bound:.0e} of its magnitude"
             lines.append(line(Span("Ill-conditioned:", "code"), what))
+    for block in folds.merged:
+        if block.flagged and block.bound is not None:
+            what = f" the merged branches of {block.tensor}; rounding alone may change "
+            what += f"{block.bound:.0e} of their magnitude"
+            lines.append(line(Span("Ill-conditioned:", "code"), what))
     return lines
 
 
