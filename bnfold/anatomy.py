@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from bnfold.report import FoldReport, FoldSite
+from bnfold.stored import StoredModel
 
 Array = NDArray[Any]
 
@@ -76,12 +76,12 @@ class Anatomy:
     sites: tuple[SiteAnatomy, ...]
 
 
-def dissect(original: onnx.ModelProto, folded: onnx.ModelProto, folds: FoldReport) -> Anatomy:
+def dissect(original: StoredModel, folded: StoredModel, folds: FoldReport) -> Anatomy:
     """Describe every site in both models."""
-    before, after = Body(original.graph), Body(folded.graph)
+    before, after = Body(original), Body(folded)
     return Anatomy(
-        operators_before=dict(Counter(operator_types(original.graph)).most_common()),
-        operators_after=dict(Counter(operator_types(folded.graph)).most_common()),
+        operators_before=dict(Counter(operator_types(original.proto.graph)).most_common()),
+        operators_after=dict(Counter(operator_types(folded.proto.graph)).most_common()),
         sites=tuple(_site(site, before, after) for site in folds.sites),
     )
 
@@ -100,7 +100,8 @@ def operator_types(graph: onnx.GraphProto) -> Iterator[str]:
 class Body:
     """Who makes and who reads each tensor of a graph; what stands in subgraphs is not seen."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, model: StoredModel) -> None:
+        graph, self.weights = model.proto.graph, model.weights
         self.makers: dict[str, onnx.NodeProto] = {}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         self.constants: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
@@ -119,9 +120,9 @@ class Body:
     def constant(self, name: str) -> Array | None:
         """The value of a float constant."""
         tensor = self.constants.get(name)
-        if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor is None:
             return None
-        array = numpy_helper.to_array(tensor)
+        array = self.weights.constant(tensor).value()
         return array if array.dtype.kind == "f" else None
 
     def flowing(self, node: onnx.NodeProto) -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from bnfold.constants import Array, Constant
 from bnfold.graph import Graph, Value
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import no_contradiction
+
+LARGE = 1 << 25
+"""Bytes of a constant from which on it is only checked, and computed again when it is written."""
 
 
 def store(plan: Plan) -> None:
@@ -12,9 +16,17 @@ def store(plan: Plan) -> None:
     for draft in plan.drafts.values():
         with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
             for index, constant in draft.constants.items():
-                draft.stored[index] = constant.stored()
+                draft.stored[index] = rounded(constant)
             if draft.bias is not None:
-                draft.stored_bias = draft.bias.stored()
+                draft.stored_bias = rounded(draft.bias)
+
+
+def rounded(constant: Constant) -> Array | None:
+    """What is stored of a constant; None where it is large, and was only checked."""
+    if constant.nbytes <= LARGE:
+        return constant.stored()
+    constant.check()
+    return None
 
 
 def commit(graph: Graph, plan: Plan) -> list[Value]:
@@ -76,7 +88,6 @@ def add_bias(graph: Graph, draft: Draft) -> None:
     """Add the draft's bias to its first output; the sum keeps the output's name."""
     node, constant, array = draft.node, draft.bias, draft.stored_bias
     assert constant is not None
-    assert array is not None
     result = node.outputs[0]
     assert result is not None
     product = graph.new_value(node.scope, f"{result.name}_product", result)

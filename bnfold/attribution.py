@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import onnx
+from onnx import ModelProto
 
 from bnfold import folding
-from bnfold.modelio import byte_size
 from bnfold.report import FoldReport, FoldResult
+from bnfold.stored import StoredModel
 
 WITHOUT: Mapping[str, Mapping[str, bool]] = {
     "folding": {"affines": False},
@@ -27,7 +27,7 @@ MOST_BYTES = 1 << 30
 class Recipe:
     """How a model is folded, in the arguments of `fold`."""
 
-    model: onnx.ModelProto
+    model: StoredModel
     keep: tuple[str, ...] = ()
     reparameterize: bool = True
     keep_overridable: bool = False
@@ -48,14 +48,14 @@ class Recipe:
         }
 
 
-def variants(recipe: Recipe, folds: FoldResult) -> tuple[dict[str, onnx.ModelProto], str]:
+def variants(recipe: Recipe, folds: FoldResult) -> tuple[dict[str, ModelProto], str]:
     """The fold without each part that took part in it, by name, and a note if there are none.
 
     Parts lean on each other: where weights are inputs, nothing can be folded into them, so what a
     part is worth includes what it makes possible, and the parts need not multiply to the whole.
     """
     parts = list(took_part(folds))
-    if len(parts) * byte_size(folds.model) > MOST_BYTES:
+    if len(parts) * folds.stored.byte_size > MOST_BYTES:
         return {}, "the model is too large to time each part of the fold switched off"
     made = {part: recipe.fold_without(part) for part in parts}
     return {part: less.model for part, less in made.items() if _differs(less, folds)}, ""

@@ -21,13 +21,11 @@ import onnx
 import bnfold
 from bnfold import culprit, equivalence
 from bnfold.errors import InputError, ModelError
-from bnfold.external import locate
 from bnfold.feeds import make_samples
 from bnfold.files import check_output, sha256, unwritable, whole_or_nothing
 from bnfold.isolation import Sessions
-from bnfold.modelio import PROTOBUF_LIMIT, byte_size, load_model
+from bnfold.modelio import PROTOBUF_LIMIT, byte_size, open_model
 from bnfold.report import EquivalenceReport, FoldReport, FoldSite, Report, plain
-from bnfold.validation import is_external, tensors
 
 Model = onnx.ModelProto | str | Path
 Document = dict[str, Any]
@@ -89,8 +87,7 @@ def fingerprint(model: Model) -> Document:
         digest = hashlib.sha256(data).hexdigest()
         return {"path": None, "bytes": len(data), "sha256": digest, "data": {}}
     path = Path(model)
-    owned = [(owner, t) for owner, t in tensors(load_model(path, external=False))]
-    files = {locate(owner, t, path).path for owner, t in owned if is_external(t)}
+    files = open_model(path).data_files
     return {
         "path": str(path),
         "bytes": path.stat().st_size,
@@ -106,14 +103,14 @@ def _measured(
     settings = proof.settings
     if settings.get("data") == equivalence.GIVEN:
         return {}
-    models = load_model(original), load_model(candidate)
-    made_by = {name for node in models[1].graph.node for name in node.output}
+    models = open_model(original), open_model(candidate)
+    made_by = {name for node in models[1].proto.graph.node for name in node.output}
     where = {site.tensor: _visible(site, made_by) for site in folds.folded}
     where |= {block.tensor: block.tensor for block in folds.merged if block.tensor in made_by}
     wanted = sorted({name for name in where.values() if name is not None})
     with Sessions() as sessions:
         made = make_samples(
-            models[0],
+            models[0].proto,
             sessions.open(original, level="disable").run,
             data=settings.get("data"),
             dims=_dims(settings),

@@ -33,7 +33,7 @@ SMALLEST_NORMAL = dict.fromkeys(FLOATS.values(), 2.0 ** (-126)) | {
 UNDERFLOW_SHARE = 1e-3
 """The largest share of a 16-bit weight's absolute sum that rounding to zero may take."""
 
-CACHED_ELEMENTS = 1 << 16
+CACHED_ELEMENTS = 1 << 12
 """Up to this size a derived value is kept in float64; larger ones are computed again."""
 
 
@@ -94,6 +94,16 @@ class Constant:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is stored."""
+        return self.bytes_of(self.shape, self.dtype)
+
+    @staticmethod
+    def bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+        """Bytes of an array."""
+        return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
     def derived(self, function: Callable[[Array], Array]) -> Constant:
         """`function` of this, an array of the same shape; still in float64."""
         return Constant(lambda: function(self.exact()), self.shape, self.dtype)
@@ -134,19 +144,40 @@ class Constant:
         `flushed` then counts them. Raises Refusal where the result is not finite, or where a
         16-bit type loses more than UNDERFLOW_SHARE of it to underflow.
         """
-        if not is_float(self.dtype):
-            return self.value()
+        if self._is_one_block:
+            (result,) = self._checked()
+            return result
+        result = np.empty(self.shape, self.dtype)
+        for part, block in zip(row_blocks(self.shape), self._checked(), strict=True):
+            result[part] = block
+        return result
+
+    def check(self) -> None:
+        """Raise what `stored` raises, and count what it counts, without holding the result."""
+        for _ in self._checked():
+            pass
+
+    def stored_blocks(self) -> Iterator[Array]:
+        """What `stored` gives, some rows at a time."""
+        return self._rounded(Rounding(self.dtype))
+
+    @property
+    def _is_one_block(self) -> bool:
+        return self.size <= BLOCK_ELEMENTS or not is_float(self.dtype)
+
+    def _checked(self) -> Iterator[Array]:
         rounding = Rounding(self.dtype)
-        if self.size <= BLOCK_ELEMENTS:
-            result = rounding.of(self.exact())
-        else:
-            result = np.empty(self.shape, self.dtype)
-            rows = row_blocks(self.shape)
-            for part, block in zip(rows, self.blocks(rows), strict=True):
-                result[part] = rounding.of(block)
+        yield from self._rounded(rounding)
         rounding.check_underflow()
         self.flushed = rounding.flushed
-        return result
+
+    def _rounded(self, rounding: Rounding) -> Iterator[Array]:
+        if not is_float(self.dtype):
+            yield self.value()
+        elif self._is_one_block:
+            yield rounding.of(self.exact())
+        else:
+            yield from map(rounding.of, self.blocks(row_blocks(self.shape)))
 
 
 class AffineConstant(Constant):

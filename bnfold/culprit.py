@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from bnfold import runtime, yardstick
 from bnfold.errors import BnfoldError
 from bnfold.runtime import CPU, Provider, Session
+from bnfold.stored import StoredModel
 
 Array = NDArray[Any]
 Opener = Callable[..., Session]
@@ -42,8 +42,8 @@ class Departure:
 
 
 def first_departure(
-    original: onnx.ModelProto,
-    candidate: onnx.ModelProto,
+    original: StoredModel,
+    candidate: StoredModel,
     feeds: Mapping[str, Array],
     *,
     provider: Provider = CPU,
@@ -54,8 +54,8 @@ def first_departure(
     Both models run with optimizations off, so that every tensor is there to be seen. A tensor
     departs when it is off by JUMP times more than any before it and beyond rounding.
     """
-    makers = {name: node for node in candidate.graph.node for name in node.output if name}
-    known = {name for node in original.graph.node for name in node.output}
+    makers = {name: node for node in candidate.proto.graph.node for name in node.output if name}
+    known = {name for node in original.proto.graph.node for name in node.output}
     common = [name for name in makers if name in known]
     before, largest = 0.0, Departure("", "", 0.0)
     for name, error in _errors(original, candidate, common, feeds, provider, open_session):
@@ -69,8 +69,8 @@ def first_departure(
 
 
 def distances(
-    original: onnx.ModelProto,
-    candidate: onnx.ModelProto,
+    original: StoredModel,
+    candidate: StoredModel,
     tensors: Sequence[str],
     feeds: Mapping[str, Array],
     *,
@@ -81,8 +81,8 @@ def distances(
 
 
 def _errors(
-    original: onnx.ModelProto,
-    candidate: onnx.ModelProto,
+    original: StoredModel,
+    candidate: StoredModel,
     tensors: Sequence[str],
     feeds: Mapping[str, Array],
     provider: Provider,
@@ -95,7 +95,7 @@ def _errors(
         try:
             ours, theirs = (
                 open_session(model, provider=provider, level="disable", outputs=batch).run(feeds)
-                for model in (candidate, original)
+                for model in (candidate.loadable, original.loadable)
             )
         except BnfoldError:  # a type that cannot be an output
             continue

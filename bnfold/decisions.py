@@ -20,8 +20,9 @@ from onnx import (
     TensorProto,
     ValueInfoProto,
     helper,
-    numpy_helper,
 )
+
+from bnfold.weights import Weights
 
 Array = NDArray[Any]
 
@@ -189,8 +190,13 @@ class Deciding:
         return found[0] if len(found) == 1 and found[0].in_order else None
 
 
-def deciding(original: ModelProto, candidate: ModelProto) -> Deciding:
-    """What to look at besides the outputs. Names tell which values the two models share."""
+def deciding(
+    original: ModelProto, candidate: ModelProto, weights: Weights | None = None
+) -> Deciding:
+    """What to look at besides the outputs. Names tell which values the two models share.
+
+    `weights` are those of the original that its protobuf does not hold.
+    """
     graph = original.graph
     known = {o.name: decisions(graph, o.name) for o in graph.output if _holds_whole(o)}
     wanted = {name for found in known.values() for d in found for name in d.inputs}
@@ -199,17 +205,19 @@ def deciding(original: ModelProto, candidate: ModelProto) -> Deciding:
     watched = tuple(n for n in computed if n in wanted and n not in outputs)
     theirs = {name for node in candidate.graph.node for name in node.output}
     shared = tuple(name for name in watched if name in theirs)
-    return Deciding(known, watched, shared, _constants(graph, wanted))
+    return Deciding(known, watched, shared, _constants(graph, wanted, weights or Weights()))
 
 
-def _constants(graph: GraphProto, names: set[str]) -> dict[str, Array]:
-    found = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in names}
+def _constants(graph: GraphProto, names: set[str], weights: Weights) -> dict[str, Array]:
+    found = {t.name: weights.constant(t).value() for t in graph.initializer if t.name in names}
     for node in graph.node:
         if node.op_type == "Constant" and node.output[0] in names:
-            found[node.output[0]] = _constant(node)
+            found[node.output[0]] = _constant(node, weights)
     return found
 
 
-def _constant(node: NodeProto) -> Array:
+def _constant(node: NodeProto, weights: Weights) -> Array:
     value = helper.get_attribute_value(node.attribute[0])
-    return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.asarray(value)
+    if isinstance(value, TensorProto):
+        return weights.constant(value).value()
+    return np.asarray(value)

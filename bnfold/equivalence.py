@@ -23,10 +23,11 @@ from bnfold.evidence import JUDGE_SECONDS, Evidence, as_tensors
 from bnfold.feeds import SAMPLES, Data, Feeds, make_samples
 from bnfold.isolation import PATIENCE_S, Sessions
 from bnfold.memory import shortage
-from bnfold.modelio import byte_size, load_model
+from bnfold.modelio import open_model
 from bnfold.report import EquivalenceReport, OutputComparison
 from bnfold.runtime import CPU, Level, Provider, expose
 from bnfold.sizes import Dims, input_specs
+from bnfold.stored import StoredModel
 
 Model = onnx.ModelProto | str | Path
 Progress = Callable[[str, int, int], None]
@@ -71,11 +72,11 @@ def verify(
     and ProviderUnavailable for what could not be done at all.
     """
     with Sessions(isolate, timeout_s) as sessions:
-        models = load_model(original), load_model(candidate)
-        _check_inputs(*models)
-        decided = deciding(*models)
+        models = open_model(original), open_model(candidate)
+        _check_inputs(*(model.proto for model in models))
+        decided = deciding(*(m.proto for m in models), weights=models[0].weights)
         made = make_samples(
-            models[0],
+            models[0].proto,
             sessions.open(original, level="disable").run,
             data=data,
             dims=dims,
@@ -84,7 +85,7 @@ def verify(
         )
         plain = atol is not None or rtol is not None
         evidence = Evidence(
-            outputs=[output.name for output in models[0].graph.output],
+            outputs=[output.name for output in models[0].proto.graph.output],
             samples=made.items,
             seed=seed,
             atol=atol,
@@ -133,14 +134,14 @@ class _Proof:
         original: Model,
         candidate: Model,
         evidence: Evidence,
-        models: tuple[onnx.ModelProto, onnx.ModelProto],
+        models: tuple[StoredModel, StoredModel],
         sessions: Sessions,
         progress: Progress | None,
     ) -> None:
         self.original = original
         self.candidate = candidate
         self.evidence = evidence
-        self.original_proto, self.candidate_proto = models
+        self.models = models
         self.sessions = sessions
         self.progress = progress
         self.comparisons: list[OutputComparison] = []
@@ -158,14 +159,15 @@ class _Proof:
         from bnfold.judge import Judge, OutOfTime, Unjudgeable
 
         evidence, deadline = self.evidence, time.monotonic() + seconds
-        short = shortage(JUDGE_COPIES * byte_size(self.original_proto))
+        short = shortage(JUDGE_COPIES * self.models[0].byte_size)
         if short:
             evidence.drop_judge(
                 f"no float64 evaluation: {short}; errors are held against the noise"
             )
             return
         try:
-            evidence.judge = Judge(expose(self.original_proto, evidence.deciding.watched))
+            whole = self.models[0].whole()
+            evidence.judge = Judge(expose(whole, evidence.deciding.watched))
             for index, sample in enumerate(evidence.samples):
                 self.say("judge", index, 2 * len(evidence.samples))
                 left = deadline - time.monotonic()
@@ -193,7 +195,7 @@ class _Proof:
 
         evidence = self.evidence
         try:
-            judge = Judge(self.candidate_proto)
+            judge = Judge(self.models[1].whole())
             for index, sample in enumerate(evidence.samples):
                 self.say("judge", len(evidence.samples) + index, 2 * len(evidence.samples))
                 left = deadline - time.monotonic()
@@ -275,11 +277,7 @@ class _Proof:
         named = {sample.name: sample for sample in self.evidence.samples}
         sample = named.get(failed[0].sample, self.evidence.samples[0])
         found = first_departure(
-            self.original_proto,
-            self.candidate_proto,
-            sample.feeds,
-            provider=provider,
-            open_session=self.sessions.open,
+            *self.models, sample.feeds, provider=provider, open_session=self.sessions.open
         )
         if found is not None:
             self.culprit = found.tensor

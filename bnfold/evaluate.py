@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bnfold.constants import FLOATS, Array, Constant
+from bnfold.constants import CACHED_ELEMENTS, FLOATS, Array, Constant
 from bnfold.graph import Graph, Node, Shape
 
 DETERMINISTIC = frozenset(
@@ -63,7 +63,19 @@ def evaluate(node: Node, index: int) -> Constant | None:
     quantized = node.op_type == "DequantizeLinear" or any(
         c is not None and c.is_quantized for c in constants
     )
-    return Constant(lambda: array, array.shape, dtype or array.dtype, is_quantized=quantized)
+    shape, kind = array.shape, dtype or array.dtype
+    if array.size <= CACHED_ELEMENTS:
+        return Constant(lambda: array, shape, kind, is_quantized=quantized)
+    # A large one is computed again when it is needed: a model may have more than memory holds.
+    again = partial(computed, node, index, constants)
+    return Constant(partial(present, again), shape, kind, is_quantized=quantized)
+
+
+def present(compute: Callable[[], Array | None]) -> Array:
+    """What was computed once, once more."""
+    array = compute()
+    assert array is not None
+    return array
 
 
 def computed(node: Node, index: int, constants: list[Constant | None]) -> Array | None:

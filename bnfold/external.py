@@ -2,61 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import TensorProto
 
 from bnfold.errors import ModelError
 from bnfold.validation import EXPORT_AGAIN, count_bytes
+from bnfold.weights import DataFile, Range
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalData:
-    """A range of a data file: where one tensor's bytes are."""
+def locate(
+    owner: str, tensor: TensorProto, model_path: Path, known: dict[str, DataFile]
+) -> tuple[str, Range]:
+    """Where an external tensor's data is, once everything about it was checked.
 
-    owner: str
-    path: Path
-    offset: int
-    length: int
-
-    def load_into(self, tensor: TensorProto) -> None:
-        """Read the bytes and make the tensor hold them itself."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                tensor.raw_data = file.read(self.length)
-        except OSError as error:
-            raise ModelError(
-                f"{self.path}, which holds tensor `{self.owner}`, cannot be read: "
-                f"{error.strerror}",
-                "check its permissions",
-            ) from None
-        tensor.ClearField("external_data")
-        tensor.ClearField("data_location")
-
-
-def locate(owner: str, tensor: TensorProto, model_path: Path) -> ExternalData:
-    """Where an external tensor's data is, once everything about it was checked."""
+    Its location as the model has it, and the range. `known` are the files by location that were
+    looked at before; a new one is added. Raises ModelError.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    path = _inside(owner, entries.get("location", ""), model_path)
+    location = entries.get("location", "")
+    if location not in known:
+        known[location] = DataFile.at(_inside(owner, location, model_path))
+    file = known[location]
     needed = count_bytes(owner, tensor)
     assert needed is not None  # external strings were refused before
     offset = _natural(owner, "offset", entries.get("offset", "0"))
     length = _natural(owner, "length", entries.get("length", str(needed)))
     if length != needed:
         raise ModelError(
-            f"tensor `{owner}` has {length} bytes in {path.name} where its dims need {needed}",
+            f"tensor `{owner}` has {length} bytes in {file.path.name} where its dims need "
+            f"{needed}",
             EXPORT_AGAIN,
         )
-    size = path.stat().st_size
-    if offset + length > size:
+    if offset + length > file.size:
         raise ModelError(
-            f"{path} is too short: tensor `{owner}` is at bytes {offset} to {offset + length}, "
-            f"and the file has {size}",
+            f"{file.path} is too short: tensor `{owner}` is at bytes {offset} to "
+            f"{offset + length}, and the file has {file.size}",
             "copy the data file again; it may be truncated or belong to another model",
         )
-    return ExternalData(owner, path, offset, length)
+    return location, Range(file, offset, length)
 
 
 def _natural(owner: str, key: str, text: str) -> int:

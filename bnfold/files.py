@@ -81,7 +81,7 @@ class Writing:
         for _, temporary, target in self.files:
             temporary.replace(target)
         for folder in {target.parent for _, _, target in self.files}:
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def discard(self) -> None:
         """Remove what is left of temporary files."""
@@ -103,7 +103,7 @@ def whole_or_nothing() -> Iterator[Writing]:
         writing.discard()  # finds nothing to remove after a commit
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the renames last; not every system lets a folder be opened."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

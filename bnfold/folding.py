@@ -19,7 +19,7 @@ from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
 from bnfold.graph import Graph, Node, Value
 from bnfold.idioms import kernel_of
-from bnfold.modelio import load_model
+from bnfold.modelio import open_model
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import Reason, Refusal
 from bnfold.report import Direction, FoldReport, FoldResult, FoldSite, Target
@@ -27,12 +27,15 @@ from bnfold.rules.registry import SOURCES, Source
 from bnfold.seams import close
 from bnfold.search import Search, read_source
 from bnfold.shapes import infer_shapes
+from bnfold.stored import StoredModel
+
+Model = str | Path | onnx.ModelProto | StoredModel
 
 NORMALIZATION = "BatchNormalization"
 
 
 def fold(
-    model: str | Path | onnx.ModelProto,
+    model: Model,
     *,
     keep: Iterable[str] = (),
     reparameterize: bool = True,
@@ -57,37 +60,29 @@ def fold(
     return fold_with(model, keep, reparameterize=reparameterize, keep_overridable=keep_overridable)
 
 
-def fold_with(
-    model: str | Path | onnx.ModelProto, keep: Iterable[str] = (), **switches: bool
-) -> FoldResult:
+def fold_with(model: Model, keep: Iterable[str] = (), **switches: bool) -> FoldResult:
     """Fold with the switches of `Folding`, of which `fold` offers those that users need."""
-    loaded = load_model(model)
+    loaded = open_model(model)
     names = frozenset(keep)
 
-    def run(own: onnx.ModelProto) -> Folding:
+    def run(own: StoredModel) -> Folding:
         folding = Folding(own, names, **switches)
         folding.run()
         return folding
 
     # A loaded file is ours to change; a caller's model is not, and functions may need it again.
-    folding = run(copied(loaded) if loaded is model or loaded.functions else loaded)
+    is_ours = isinstance(model, (str, Path)) and not loaded.proto.functions
+    folding = run(loaded if is_ours else loaded.copy())
     wanted = folding.functions_in_the_way()
     if wanted:
-        other = run(functions.inlined(loaded, wanted))
+        other = run(loaded.over(functions.inlined(loaded.proto, wanted)))
         if other.left() < folding.left():
             return other.result()
     return folding.result()
 
 
-def copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model of our own."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
 def inspect(
-    model: str | Path | onnx.ModelProto,
+    model: Model,
     *,
     keep: Iterable[str] = (),
     reparameterize: bool = True,
@@ -105,7 +100,7 @@ class Folding:
 
     def __init__(
         self,
-        model: onnx.ModelProto,
+        model: StoredModel,
         keep: Collection[str],
         *,
         reparameterize: bool = True,
@@ -114,7 +109,8 @@ class Folding:
         movement: bool = True,
     ) -> None:
         """`affines` and `movement` are switched off to measure what each of them is worth."""
-        self.graph = Graph(model, keep_overridable=keep_overridable)
+        self.model = model
+        self.graph = Graph(model.proto, model.weights, keep_overridable=keep_overridable)
         self.keep = keep
         self.affines, self.movement = affines, movement
         self.merging = Merging(self.graph, keep) if reparameterize else None
@@ -262,7 +258,6 @@ class Folding:
     def result(self) -> FoldResult:
         """The model as it is now, written back, and the report."""
         self.graph.flush()
-        model = self.graph.model
         return FoldResult(
             sites=tuple(self.sites[node] for node in self.origins if node in self.sites),
             nodes_before=self.nodes_before,
@@ -272,7 +267,7 @@ class Folding:
             merged=self.merging.blocks if self.merging else (),
             flushed=self.flushed + (self.merging.flushed if self.merging else 0),
             removed_movement=self.removed_movement,
-            model=model,
+            stored=self.model,
         )
 
 

@@ -16,6 +16,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from bnfold.constants import FLOATS, Array, Constant
+from bnfold.weights import Weights
 from bnfold.writing import drop_overridable, list_initializers, write_scope
 
 Dim = int | str | None
@@ -27,6 +28,10 @@ SHAPE_READERS = frozenset({"Shape", "Size"})
 
 LOOKS_ASIDE = {("Shape", 0), ("Size", 0), ("CastLike", 1), ("EyeLike", 0)}
 """Inputs, by operator and place, of which the elements do not matter, only shape or type."""
+
+
+HELD = 1 << 27
+"""Bytes of new weights that are held until they are written; further ones are computed again."""
 
 
 class Value:
@@ -201,7 +206,8 @@ class Scope:
         """Values that lost a reader, and may have lost the last one."""
         self.nodes: dict[Node, None] = {}
         self.values: dict[str, Value] = {}
-        self.added: list[tuple[Value, Array]] = []
+        self.added: list[tuple[Value, Array | None]] = []
+        """New initializers, with what they hold where that is not computed again."""
         self.unread: set[str] = set()
         """Initializers that nothing reads any more, because of us."""
 
@@ -222,8 +228,16 @@ class Scope:
 class Graph:
     """A model's graph with its subgraphs. It edits the ModelProto it was given."""
 
-    def __init__(self, model: ModelProto, *, keep_overridable: bool = False) -> None:
+    def __init__(
+        self,
+        model: ModelProto,
+        weights: Weights | None = None,
+        *,
+        keep_overridable: bool = False,
+    ) -> None:
         self.model = model
+        self.weights = Weights() if weights is None else weights
+        self.bytes_left = HELD
         self.opsets = {
             ("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import
         }
@@ -241,7 +255,7 @@ class Graph:
         self.scopes.append(scope)
         for tensor in proto.initializer:
             value = scope.own(tensor.name)
-            value.constant, value.is_stored = Constant.of_tensor(tensor), True
+            value.constant, value.is_stored = self.weights.constant(tensor), True
             value.shape, value.elem_type = tuple(tensor.dims), tensor.data_type
         for sparse in proto.sparse_initializer:
             scope.own(sparse.values.name)
@@ -286,7 +300,7 @@ class Graph:
             if value is not None:
                 value.producer = node
         if node.op_type == "Constant" and not node.domain:
-            node.outputs[0].constant = constant_of(node)  # type: ignore[union-attr]
+            node.outputs[0].constant = constant_of(node, self.weights)  # type: ignore[union-attr]
         for attribute in proto.attribute:
             if attribute.type == AttributeProto.GRAPH:
                 self._read(attribute.g, scope)
@@ -356,27 +370,28 @@ class Graph:
         scope: Scope,
         name: str,
         constant: Constant,
-        array: Array,
+        array: Array | None,
         *,
         is_shared: bool = False,
     ) -> Value:
-        """A new initializer: `array` is what `constant.stored()` said. The name is made unique.
+        """A new initializer: `array` is what `constant.stored()` said, or None where that was not
+        kept. The name is made unique.
 
         Where the tensor it replaces had several readers, these may all want the same: then there
         is one for all of them.
         """
         key = None
         if is_shared:
-            digest = hashlib.blake2b(np.ascontiguousarray(array).tobytes()).hexdigest()
-            key = (scope, str(array.dtype), array.shape, digest)
+            key = (scope, str(constant.dtype), constant.shape, digest(constant, array))
             if key in self._shared:
                 return self._shared[key]
         value = Value(self.fresh_name(name), scope)
         value.constant, value.is_stored = constant, True
-        value.shape = array.shape
-        value.elem_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        value.shape = constant.shape
+        value.elem_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
         scope.values[value.name] = value
-        scope.added.append((value, array))
+        self.bytes_left -= 0 if array is None else array.nbytes
+        scope.added.append((value, array if self.bytes_left >= 0 else None))
         if key is not None:
             self._shared[key] = value
         return value
@@ -420,7 +435,7 @@ class Graph:
         """Write all changes to the protobufs, the innermost scopes first."""
         for scope in reversed(self.scopes):
             self._sweep(scope)
-            write_scope(scope)
+            write_scope(scope, self.weights)
         if self.model.ir_version < 4:
             list_initializers(self.model.graph, self.root.unread)
         elif not self.keep_overridable:
@@ -474,7 +489,15 @@ def dimension(dim: onnx.TensorShapeProto.Dimension) -> Dim:
     return str(dim.dim_param) or None
 
 
-def constant_of(node: Node) -> Constant | None:
+def digest(constant: Constant, array: Array | None) -> str:
+    """What a constant is known by: equal ones have the same."""
+    found = hashlib.blake2b()
+    for block in constant.stored_blocks() if array is None else [array]:
+        found.update(np.ascontiguousarray(block).tobytes())
+    return found.hexdigest()
+
+
+def constant_of(node: Node, weights: Weights) -> Constant | None:
     """The value of a Constant node, of every kind but strings and sparse tensors."""
     kinds = {
         "value_float": np.float32,
@@ -484,7 +507,7 @@ def constant_of(node: Node) -> Constant | None:
     }
     for name, value in node.attributes.items():
         if name == "value":
-            return Constant.of_tensor(value)
+            return weights.constant(value)
         if name in kinds:
             return Constant.of_array(np.array(value, kinds[name]))
     return None

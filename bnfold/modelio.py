@@ -4,58 +4,77 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import mmap
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
-from google.protobuf.message import (  # type: ignore[import-untyped]  # it ships no types
-    DecodeError,
-    EncodeError,
-)
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no types
+from onnx import ModelProto
 
-from bnfold.errors import ModelError, OutputError
+from bnfold.errors import ModelError
 from bnfold.external import locate
-from bnfold.files import check_output, unwritable, whole_or_nothing
+from bnfold.files import check_output
+from bnfold.layout import PROTOBUF_LIMIT
+from bnfold.publishing import drafted
+from bnfold.stored import StoredModel, byte_size
 from bnfold.validation import EXPORT_AGAIN, checked, is_external, tensors
+from bnfold.weights import DataFile, embed
+from bnfold.wire import SMALL, Unreadable, cut, refer
 
-__all__ = ["byte_size", "check_output", "load_model", "save_model"]
+__all__ = ["PROTOBUF_LIMIT", "byte_size", "check_output", "load_model", "open_model", "save_model"]
 
-Message = TypeVar("Message", ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto)
-
-PROTOBUF_LIMIT = 2**31 - 1
-"""Bytes of the largest message that protobuf reads or writes."""
-EXTERNAL_THRESHOLD = 1024
-"""Tensors below this stay in the model file, as in onnx's own tools."""
-ALIGNMENT = 4096
-"""Where each tensor of a data file starts, so that a runtime can map it."""
+Model = str | Path | ModelProto | StoredModel
 
 
 # -- reading ------------------------------------------------------------------------------------
 
 
-def load_model(model: str | Path | ModelProto, *, external: bool = True) -> ModelProto:
+def load_model(model: Model) -> ModelProto:
     """Read a model from a path and check it; a ModelProto is checked and comes back as it is.
 
     Nodes that are out of order, as runtimes accept them, come sorted (a ModelProto is copied for
-    that). With `external=False` data in other files is not read (but its references are checked).
-    Raises ModelError. Nobody may change the result: it may be the caller's own.
+    that). All data is read, that in other files too. Raises ModelError. Nobody may change the
+    result: it may be the caller's own.
     """
+    return open_model(model).whole()
+
+
+def open_model(model: Model) -> StoredModel:
+    """Read and check a model, but for the data of its large tensors: that is only located.
+
+    Raises ModelError. The protobuf of a path is the caller's to change, that of a ModelProto is
+    not; a StoredModel comes back as it is.
+    """
+    if isinstance(model, StoredModel):
+        return model
     if isinstance(model, ModelProto):
         model = checked(model)
-        if external:
-            _refuse_unloaded(model)
-        return model
+        _refuse_unloaded(model)
+        return StoredModel(model)
     path = Path(model)
-    name = str(path)
-    loaded = checked(_parse(_read(path), name), name)
-    for owner, tensor in tensors(loaded):
-        if is_external(tensor):
-            reference = locate(owner, tensor, path)
-            if external:
-                reference.load_into(tensor)
-    return loaded
+    with _opened(path) as file:
+        loaded = checked(_parse(file, path), str(path))
+        return _located(StoredModel(loaded, path=path), {path.name: DataFile.of(path, file)})
+
+
+def _located(stored: StoredModel, known: dict[str, DataFile]) -> StoredModel:
+    """The model, once it was checked where each external tensor is, and small ones were read."""
+    assert stored.path is not None
+    for owner, tensor in tensors(stored.proto):
+        if not is_external(tensor):
+            continue
+        location, place = locate(owner, tensor, stored.path, known)
+        if location != stored.path.name:
+            stored.data_files |= {place.file.path}
+        if place.length < SMALL:
+            embed(tensor, place.read())
+        else:
+            refer(tensor, location, place.offset, place.length)
+            stored.weights.files[location] = place.file
+    return stored
 
 
 def _refuse_unloaded(model: ModelProto) -> None:
@@ -67,8 +86,9 @@ def _refuse_unloaded(model: ModelProto) -> None:
             )
 
 
-def _read(path: Path) -> bytes:
-    """The bytes of a file, or a ModelError that says what stands there instead."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A model file, or a ModelError that says what stands there instead."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -80,12 +100,14 @@ def _read(path: Path) -> bytes:
                 f"{path} is {status.st_size / 2**30:.1f} GiB; protobuf reads 2 GiB at most",
                 "export the model with its weights as external data",
             )
-        return path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist", _suggest(path)) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise ModelError(f"{path} cannot be read: {reason}", "check the path") from None
+    with file:
+        yield file
 
 
 def _name_a_model_in(folder: Path) -> str:
@@ -103,18 +125,29 @@ def _suggest(path: Path) -> str:
     return "check the path"
 
 
-def _parse(data: bytes, name: str) -> ModelProto:
-    if not data:
-        raise ModelError(f"{name} is empty", EXPORT_AGAIN)
-    for signature, (what, hint) in LOOKALIKES.items():
-        if data[:64].lstrip().startswith(signature):
-            raise ModelError(f"{name} is {what}, not an ONNX model", hint)
-    try:
-        model = ModelProto()
-        model.ParseFromString(data)
-        return model
-    except DecodeError as error:
-        raise ModelError(f"{name} {_why_unreadable(data, str(error))}", EXPORT_AGAIN) from None
+def _parse(file: BinaryIO, path: Path) -> ModelProto:
+    """The model in a file, its large tensors referring to the file. Raises ModelError."""
+    if os.fstat(file.fileno()).st_size == 0:
+        raise ModelError(f"{path} is empty", EXPORT_AGAIN)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for signature, (what, hint) in LOOKALIKES.items():
+            if data[:64].lstrip().startswith(signature):
+                raise ModelError(f"{path} is {what}, not an ONNX model", hint)
+        try:
+            model = ModelProto()
+            model.ParseFromString(_light(data, path.name))
+            return model
+        except DecodeError as error:
+            message = f"{path} {_why_unreadable(data, str(error))}"
+            raise ModelError(message, EXPORT_AGAIN) from None
+
+
+def _light(data: mmap.mmap, location: str) -> bytes:
+    """The serialized model without large data; all of it where protobuf has to say why not."""
+    if len(data) >= SMALL:
+        with contextlib.suppress(Unreadable), memoryview(data) as view:
+            return cut(view, location)
+    return data[:]
 
 
 LOOKALIKES = {
@@ -132,7 +165,7 @@ LOOKALIKES = {
 }
 
 
-def _why_unreadable(data: bytes, parser_message: str) -> str:
+def _why_unreadable(data: mmap.mmap, parser_message: str) -> str:
     if "MaxDepth" in parser_message or "recursion" in parser_message:
         return "nests its subgraphs too deeply to be read"
     missing = _missing_bytes(data)
@@ -144,7 +177,7 @@ def _why_unreadable(data: bytes, parser_message: str) -> str:
     return "is not an ONNX model, or is damaged"
 
 
-def _missing_bytes(data: bytes) -> int:
+def _missing_bytes(data: mmap.mmap) -> int:
     """How far the last top-level field reaches past the end; 0 if the fields make no sense."""
     position = 0
     with contextlib.suppress(IndexError):
@@ -163,7 +196,7 @@ def _missing_bytes(data: bytes) -> int:
     return position - len(data) if plausible and position > len(data) else 0
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[position]
@@ -179,102 +212,22 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 # -- writing ------------------------------------------------------------------------------------
 
 
-def save_model(model: ModelProto, path: str | Path, *, force: bool = True) -> None:
+def save_model(
+    model: ModelProto | StoredModel,
+    path: str | Path,
+    *,
+    force: bool = True,
+    external: bool | None = None,
+) -> None:
     """Write a model, whole or not at all. The same model gives the same bytes.
 
-    A model past protobuf's 2 GiB keeps its weights in `NAME.data` beside it. Raises OutputError.
+    With `external` its weights go into `NAME.data` beside it, without into the file itself; None
+    keeps the way of the file that it was read from. A model past protobuf's 2 GiB has a data file
+    in any case. Raises OutputError, and ModelError where a file with weights is gone.
     """
-    check_output(path, force=force)
-    target = Path(path).resolve()  # a link stays a link; what it points at is replaced
-    try:
-        with whole_or_nothing() as writing:
-            data = _serialize(model)
-            if data is None:
-                beside = target.with_name(target.name + ".data")
-                data = _serialize(_move_weights(model, beside.name, writing.open(beside)))
-            if data is None:
-                raise OutputError(
-                    f"{path} would pass protobuf's 2 GiB even without its weights",
-                    "split the model, or move its large constants into initializers",
-                )
-            writing.open(target).write(data)
-            check_output(path, force=force)
-    except OSError as error:
-        raise unwritable(Path(path), error) from None
-
-
-def _serialize(model: ModelProto) -> bytes | None:
-    """The bytes of a model; None if it is past what protobuf writes."""
-    with contextlib.suppress(EncodeError):
-        data: bytes = model.SerializeToString(deterministic=True)
-        return data if len(data) <= PROTOBUF_LIMIT else None
-    return None
-
-
-def byte_size(model: ModelProto) -> int:
-    """How many bytes a model takes, also past what protobuf can count."""
-    with contextlib.suppress(EncodeError):
-        return int(model.ByteSize())
-    weights = 0
-
-    def left_out(tensor: TensorProto) -> TensorProto:
-        nonlocal weights
-        weights += len(tensor.raw_data)
-        return _copy_without(tensor, "raw_data")
-
-    return int(_replace_weights(model, left_out).ByteSize()) + weights
-
-
-def _move_weights(model: ModelProto, location: str, file: BinaryIO) -> ModelProto:
-    """Write the large weights to a data file; the model that refers to them there."""
-
-    def move(tensor: TensorProto) -> TensorProto:
-        data = tensor.raw_data
-        if len(data) < EXTERNAL_THRESHOLD:
-            return tensor
-        file.write(bytes(-file.tell() % ALIGNMENT))
-        entries = {"location": location, "offset": file.tell(), "length": len(data)}
-        moved = _copy_without(tensor, "raw_data")
-        moved.data_location = TensorProto.EXTERNAL
-        for key, value in entries.items():
-            moved.external_data.add(key=key, value=str(value))
-        file.write(data)
-        return moved
-
-    return _replace_weights(model, move)
-
-
-def _replace_weights(
-    model: ModelProto, replace: Callable[[TensorProto], TensorProto]
-) -> ModelProto:
-    """A copy of the model in which the main graph's initializers and Constants are replaced."""
-    light = _copy_without(model, "graph")
-    light.graph.CopyFrom(_copy_without(model.graph, "initializer", "node"))
-    light.graph.initializer.extend(map(replace, model.graph.initializer))
-    for node in model.graph.node:
-        if node.op_type != "Constant":
-            light.graph.node.add().CopyFrom(node)
-            continue
-        constant = _copy_without(node, "attribute")
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                copy = _copy_without(attribute, "t")
-                copy.t.CopyFrom(replace(attribute.t))
-                constant.attribute.append(copy)
-            else:
-                constant.attribute.append(attribute)
-        light.graph.node.append(constant)
-    return light
-
-
-def _copy_without(message: Message, *skipped: str) -> Message:
-    """A copy of a protobuf message without some of its fields."""
-    copy = type(message)()
-    for field, value in message.ListFields():
-        if field.name in skipped:
-            continue
-        if isinstance(value, (bool, int, float, str, bytes)):
-            setattr(copy, field.name, value)
-        else:
-            getattr(copy, field.name).MergeFrom(value)
-    return copy
+    stored = model if isinstance(model, StoredModel) else StoredModel(model)
+    with drafted(path, force=force) as draft:
+        draft.write(stored, external=external)
+        draft.publish()
+    if not stored.is_current:  # it has replaced what it was read from
+        stored.become(open_model(path))

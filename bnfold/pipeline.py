@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,9 @@ from bnfold.errors import (
 from bnfold.evidence import JUDGE_SECONDS
 from bnfold.feeds import SAMPLES, Data
 from bnfold.isolation import PATIENCE_S
-from bnfold.modelio import byte_size, check_output, load_model, save_model
+from bnfold.layout import OUTGROWN
+from bnfold.modelio import open_model
+from bnfold.publishing import drafted
 from bnfold.reasons import Reason
 from bnfold.report import (
     EquivalenceReport,
@@ -69,6 +70,7 @@ def optimize(
     atol: float | None = None,
     rtol: float | None = None,
     force: bool = False,
+    external: bool | None = None,
     budget_s: float = speed.GLANCE_S,
     judge_seconds: float = JUDGE_SECONDS,
     threads: int | None = None,
@@ -83,7 +85,9 @@ def optimize(
     as `rolled_back`. Where nothing could be folded nothing is proven or timed, and a note says so.
     With `attribute` it is also timed what each part of the fold is worth, by switching it off,
     what the runtime's own folds are worth, and what a session costs in a process of its own.
-    `progress` is called as (stage, done, total).
+    What is proven and timed is the file that will be `output`, in a folder beside it. `external`
+    says whether its large weights go into a data file beside the model; None keeps the way of the
+    input. `progress` is called as (stage, done, total).
 
     Sessions run in child processes: a fold with which the runtime crashes, or is silent for
     `timeout_s`, fails the proof, and a crash while timing is a note; `isolate=False` runs them in
@@ -91,9 +95,7 @@ def optimize(
     when `output` exists and `force` is not given, and whatever `fold`, `verify` and `bench` raise;
     then no file is written.
     """
-    if output is not None:
-        check_output(output, force=force)  # before the long work, not after it
-    original = load_model(model)
+    original = open_model(model)
     run_on: dict[str, Any] = {
         "data": _kept(data),
         "dims": dims,
@@ -102,16 +104,6 @@ def optimize(
         "isolate": isolate,
         "timeout_s": timeout_s,
     }
-    prove = partial(
-        equivalence.verify,
-        model,
-        samples=samples,
-        atol=atol,
-        rtol=rtol,
-        judge_seconds=judge_seconds,
-        progress=progress,
-        **run_on,
-    )
 
     asked = recipe = Recipe(original, tuple(keep), reparameterize, keep_overridable)
 
@@ -123,50 +115,75 @@ def optimize(
 
     proof: EquivalenceReport | None = None
     measured: SpeedReport | None = None
-    folds = refold(())
-    changed = is_changed(folds)
-    if not changed:
-        folds = dataclasses.replace(folds, notes=(*folds.notes, UNCHANGED))
-    elif verify:
-        with _offering_no_proof():
-            folds, proof = fold_until_proven(folds, refold, prove)
-    if bench and changed:
-        parts: dict[str, Any] = {}
-        if attribute:
-            _say(progress, "fold", 0, 1)
-            parts, note = variants(recipe, folds)
-            folds = dataclasses.replace(folds, notes=(*folds.notes, *filter(None, [note])))
-        try:
-            measured = speed.bench(
+    with drafted(output, force=force) as draft:  # before the long work, not after it
+        folds = refold(())
+
+        def write(folds: FoldResult) -> Path:
+            _say(progress, "write", 0, 1)
+            return draft.write(folds.stored, external=external)
+
+        def prove(folds: FoldResult) -> EquivalenceReport:
+            return equivalence.verify(
                 model,
-                folds.model,
-                variants=parts,
-                attribution=attribute,
-                footprints=attribute,
-                threads=threads,
-                pin=pin,
-                budget_s=budget_s,
-                precision=speed.GLANCE,
+                write(folds),
+                samples=samples,
+                atol=atol,
+                rtol=rtol,
+                judge_seconds=judge_seconds,
                 progress=progress,
                 **run_on,
             )
-        except RuntimeUnavailable as error:
-            if verify and not isinstance(error, (MemoryUnavailable, RuntimeCrashed)):
-                raise  # otherwise what was proven is worth writing, timed or not
-            folds = dataclasses.replace(folds, notes=(*folds.notes, f"not timed: {error}"))
-    if output is not None:
-        _say(progress, "write", 0, 1)
-        save_model(folds.model, output, force=force)
-    return OptimizeResult(
-        folds=_without_model(folds),
-        equivalence=proof,
-        speed=measured,
-        output=None if output is None else str(output),
-        original_bytes=byte_size(original),
-        bytes=byte_size(folds.model),
-        anatomy=dissect(original, folds.model, folds),
-        model=folds.model,
-    )
+
+        changed = is_changed(folds)
+        if output is not None or (changed and bench and not verify):
+            write(folds)
+        if not changed:
+            folds = dataclasses.replace(folds, notes=(*folds.notes, UNCHANGED))
+        elif verify:
+            with _offering_no_proof():
+                folds, proof = fold_until_proven(folds, refold, prove)
+        if bench and changed:
+            parts: dict[str, Any] = {}
+            if attribute:
+                _say(progress, "fold", 0, 1)
+                parts, note = variants(recipe, folds)
+                folds = dataclasses.replace(folds, notes=(*folds.notes, *filter(None, [note])))
+            try:
+                measured = speed.bench(
+                    model,
+                    draft.path,
+                    variants=parts,
+                    attribution=attribute,
+                    footprints=attribute,
+                    threads=threads,
+                    pin=pin,
+                    budget_s=budget_s,
+                    precision=speed.GLANCE,
+                    progress=progress,
+                    **run_on,
+                )
+            except RuntimeUnavailable as error:
+                if verify and not isinstance(error, (MemoryUnavailable, RuntimeCrashed)):
+                    raise  # otherwise what was proven is worth writing, timed or not
+                folds = dataclasses.replace(folds, notes=(*folds.notes, f"not timed: {error}"))
+        if draft.outgrown:
+            folds = dataclasses.replace(folds, notes=(*folds.notes, OUTGROWN))
+        made = open_model(draft.path) if draft.is_written else folds.stored
+        result = OptimizeResult(
+            folds=_without_model(folds),
+            equivalence=proof,
+            speed=measured,
+            output=None if output is None else str(output),
+            data=None if output is None or draft.data is None else str(draft.data),
+            original_bytes=original.byte_size,
+            bytes=folds.stored.byte_size,
+            anatomy=dissect(original, made, folds),
+            stored=folds.stored,
+        )
+        if output is not None:
+            draft.publish()
+            result = dataclasses.replace(result, stored=open_model(output))
+    return result
 
 
 def is_changed(folds: FoldReport) -> bool:
@@ -209,7 +226,7 @@ def _without_model(folds: FoldResult) -> FoldReport:
 def fold_until_proven(
     folds: FoldResult,
     refold: Callable[[Iterable[str]], FoldResult],
-    prove: Callable[[onnx.ModelProto], EquivalenceReport],
+    prove: Callable[[FoldResult], EquivalenceReport],
 ) -> tuple[FoldResult, EquivalenceReport]:
     """The most that can be folded and passes, with its proof. Raises NotEquivalent.
 
@@ -217,7 +234,7 @@ def fold_until_proven(
     """
     taken_back: dict[str, str] = {}
     for attempt in range(ATTEMPTS + 1):
-        report = prove(folds.model)
+        report = prove(folds)
         if report:
             return _marked(folds, taken_back), report
         suspects = _suspects(folds, report) if attempt < ATTEMPTS else _foldable(folds)
@@ -226,7 +243,7 @@ def fold_until_proven(
             raise _hopeless(report)
         taken_back |= dict.fromkeys(fresh, failure_sentence(report))
         folds = refold(tuple(taken_back))
-    report = prove(folds.model)
+    report = prove(folds)
     if not report:
         raise _hopeless(report)
     return _marked(folds, taken_back), report
@@ -252,7 +269,9 @@ def _suspects(folds: FoldResult, report: EquivalenceReport) -> list[str]:
     if direct:
         return direct
     order = {
-        name: index for index, node in enumerate(folds.model.graph.node) for name in node.output
+        name: index
+        for index, node in enumerate(folds.stored.proto.graph.node)
+        for name in node.output
     }
     reach = order.get(culprit, len(order))
     places = {

@@ -43,8 +43,8 @@ class Draft:
         self.bypass: Source | None = None
         """Set where the node itself is an affine that goes."""
         self.absorbs = False
-        self.stored: dict[int, Array] = {}
-        """What will be written of the new constants, by input."""
+        self.stored: dict[int, Array | None] = {}
+        """What will be written of the new constants, by input; None for what is computed again."""
         self.stored_bias: Array | None = None
 
     def copy(self) -> Draft:

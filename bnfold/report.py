@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import onnx
 
     from bnfold.anatomy import Anatomy
+    from bnfold.stored import StoredModel
     from bnfold.timings import SpeedReport
 
 SCHEMA = 1
@@ -140,13 +141,27 @@ class FoldReport(Report):
 class FoldResult(FoldReport):
     """A folded model and the report on it."""
 
-    model: onnx.ModelProto = field(kw_only=True, repr=False, metadata={"json": False})
+    stored: StoredModel = field(kw_only=True, repr=False, metadata={"json": False})
 
-    def save(self, path: str | Path) -> None:
-        """Write the model, whole or not at all. Raises OutputError."""
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The whole model. Of one that was read from a path, large weights are read, and those
+        that were folded computed, when it is first asked for; `save` and the reports need it not.
+
+        Raises ModelError where a file that it was read from is gone or has changed.
+        """
+        return self.stored.whole()
+
+    def save(self, path: str | Path, *, external: bool | None = None) -> None:
+        """Write the model, whole or not at all; weights go from file to file, as they stand there.
+
+        With `external` they go into a data file beside the model, without into the model's file;
+        None keeps the way of the model that was folded. Raises OutputError, and ModelError where
+        a file that it was read from is gone or has changed.
+        """
         from bnfold.modelio import save_model
 
-        save_model(self.model, path)
+        save_model(self.stored, path, external=external)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +247,16 @@ class OptimizeResult(Report):
     speed: SpeedReport | None
     output: str | None = None
     """The file that was written."""
+    data: str | None = None
+    """The file beside it that holds its weights, where there is one."""
     original_bytes: int = 0
     bytes: int = 0
     anatomy: Anatomy | None = None
     """What each site was and became, for those who draw it."""
-    model: onnx.ModelProto = field(kw_only=True, repr=False, metadata={"json": False})
+    stored: StoredModel = field(kw_only=True, repr=False, metadata={"json": False})
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The whole model, its weights read when it is first asked for. Raises ModelError where a
+        file that holds them is gone or has changed."""
+        return self.stored.whole()

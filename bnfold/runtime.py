@@ -21,7 +21,8 @@ import onnx
 from numpy.typing import NDArray
 
 from bnfold.errors import InputError, ProviderUnavailable, RuntimeUnavailable
-from bnfold.modelio import byte_size
+from bnfold.modelio import Model, byte_size, open_model, save_model
+from bnfold.stored import StoredModel
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -35,6 +36,9 @@ GPU_PROVIDERS = frozenset(
     {"CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"}
 )
 """Providers whose inputs and outputs can be bound on the device as "cuda"."""
+
+FOLDER = "session.model_external_initializers_file_folder_path"
+"""The setting of a session that says where external data is, for a model that is no file."""
 
 BN_FUSIONS = ("ConvBNFusion", "MatMul_BatchNormalization_Fusion")
 """ONNX Runtime's own folds of BatchNormalization, by the names `disabled_optimizers` knows
@@ -186,7 +190,7 @@ def _provider_hint(name: str) -> str:
 
 
 def open_session(
-    model: onnx.ModelProto | str | Path,
+    model: Model,
     *,
     provider: Provider = CPU,
     level: Level = "all",
@@ -209,7 +213,9 @@ def open_session(
     for key, value in config.items():
         settings.add_session_config_entry(key, value)
     fallback = [] if name == CPU else [CPU]  # for nodes that the provider does not know
-    with _loadable(model, outputs) as source:
+    with _loadable(model, outputs) as (source, folder):
+        if folder is not None:
+            settings.add_session_config_entry(FOLDER, folder)
         start = time.perf_counter()
         try:
             handle = ort().InferenceSession(
@@ -257,31 +263,30 @@ def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
 
 
 @contextmanager
-def _loadable(
-    model: onnx.ModelProto | str | Path, outputs: Sequence[str]
-) -> Iterator[str | bytes]:
-    """What InferenceSession takes: a path, or bytes where they fit into a protobuf."""
+def _loadable(model: Model, outputs: Sequence[str]) -> Iterator[tuple[str | bytes, str | None]]:
+    """What InferenceSession takes, and the folder in which it finds the weights of bytes."""
     if isinstance(model, (str, Path)) and not outputs:
-        yield str(model)
+        yield str(model), None
         return
-    proto = onnx.load(model) if isinstance(model, (str, Path)) else model
-    proto = expose(proto, outputs) if outputs else proto
-    if byte_size(proto) < _PROTOBUF_LIMIT:
-        yield proto.SerializeToString()
+    stored = open_model(model)
+    folder = stored.folder
+    if stored.is_light and folder is None:  # something in it was computed
+        stored = StoredModel(stored.whole())
+    exposed = stored.over(expose(stored.proto, outputs)) if outputs else stored
+    if byte_size(exposed.proto) < _PROTOBUF_LIMIT:
+        is_whole = not stored.is_light
+        yield exposed.proto.SerializeToString(), None if is_whole else str(folder)
         return
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-        yield str(write_loadable(proto, Path(folder)))
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
+        path = Path(name, "model.onnx")
+        save_model(exposed, path, external=True)
+        yield str(path), None
 
 
-def write_loadable(model: onnx.ModelProto, folder: Path) -> Path:
+def write_loadable(model: onnx.ModelProto | StoredModel, folder: Path) -> Path:
     """Write a model where a session can load it from, its weights beside it where need be."""
     path = folder / "model.onnx"
-    if byte_size(model) < _PROTOBUF_LIMIT:
-        path.write_bytes(model.SerializeToString())
-        return path
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)  # `save_model` moves the tensors out of the model it is given
-    onnx.save_model(copy, path, save_as_external_data=True, location="model.data")
+    save_model(model, path)
     return path
 
 

@@ -25,7 +25,7 @@ from bnfold.footprint import footprint
 from bnfold.isolation import PATIENCE_S, isolated
 from bnfold.measuring import ENOUGH, Feeds, Setting, measure
 from bnfold.memory import shortage
-from bnfold.modelio import byte_size, load_model
+from bnfold.modelio import open_model
 from bnfold.ownfolds import own_folds
 from bnfold.runtime import (
     BN_FUSIONS,
@@ -37,6 +37,7 @@ from bnfold.runtime import (
     write_loadable,
 )
 from bnfold.sizes import Dims
+from bnfold.stored import StoredModel
 from bnfold.timings import SpeedReport
 
 Model = onnx.ModelProto | str | Path
@@ -94,14 +95,16 @@ def bench(
         raise InputError(f"a budget of {budget_s:g} s measures nothing", "give some seconds")
     if batches and data is not None:
         raise InputError("given data has its own batch", "leave out either the data or the batch")
-    loaded = load_model(original), load_model(candidate)
+    loaded = open_model(original), open_model(candidate)
     variants = variants or {}
     _check_memory(loaded, STREAMS + len(variants))
     with cpus.pinned(pin), on_disk([original, candidate, *variants.values()]) as files:
         before, after = files[:2]
         counts = threads if isinstance(threads, Sequence) else (threads or cpus.cores(),)
-        fed = _feeds(before, loaded[0], data, swept(loaded[0], dims, batches), counts[0], seed)
-        own = own_folds(before, loaded[0])
+        fed = _feeds(
+            before, loaded[0].proto, data, swept(loaded[0].proto, dims, batches), counts[0], seed
+        )
+        own = own_folds(before, loaded[0].proto)
         apart = attribution and own.any and levels[0] != "disable"
         conditions = list(itertools.product(fed, counts, providers or (CPU,), levels))
         streams = STREAMS * (len(conditions) + apart) + len(variants)
@@ -131,9 +134,9 @@ def bench(
         )
 
 
-def _check_memory(models: Sequence[onnx.ModelProto], sessions: int) -> None:
+def _check_memory(models: Sequence[StoredModel], sessions: int) -> None:
     """Raises MemoryUnavailable where the sessions, that take turns, cannot all be open."""
-    short = shortage(sessions * max(byte_size(model) for model in models))
+    short = shortage(sessions * max(model.byte_size for model in models))
     if short:
         raise MemoryUnavailable(
             f"timing holds {sessions} sessions at once: {short}",
@@ -196,16 +199,16 @@ def _loading(
     return ready, tuple(notes)
 
 
-def _facts(loaded: Sequence[onnx.ModelProto], shapes: operations.Shapes) -> dict[str, Any]:
+def _facts(loaded: Sequence[StoredModel], shapes: operations.Shapes) -> dict[str, Any]:
     """What can be told of both models without running them."""
     return {
         f"{which}_{name}": value
         for which, model in zip(("original", "candidate"), loaded, strict=True)
         for name, value in (
-            ("bytes", byte_size(model)),
-            ("nodes", len(model.graph.node)),
-            ("parameters", operations.parameters(model)),
-            ("work", operations.count(model, shapes)),
+            ("bytes", model.byte_size),
+            ("nodes", len(model.proto.graph.node)),
+            ("parameters", operations.parameters(model.proto)),
+            ("work", operations.count(model.proto, shapes)),
         )
     }
 

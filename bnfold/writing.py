@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,13 @@ import onnx
 from onnx import GraphProto, TensorProto
 
 from bnfold.constants import Array
+from bnfold.weights import Computed, Weights, little_endian
 
 if TYPE_CHECKING:
     from bnfold.graph import Node, Scope, Value
 
 
-def write_scope(scope: Scope) -> None:
+def write_scope(scope: Scope, weights: Weights) -> None:
     """Bring one GraphProto up to date: nodes, initializers and value infos."""
     proto = scope.proto
     for node in scope.nodes:
@@ -28,17 +28,20 @@ def write_scope(scope: Scope) -> None:
     delete_where(proto.initializer, lambda tensor: tensor.name in scope.unread)
     for value, array in scope.added:
         if value.uses or value.is_output:
-            write_tensor(proto.initializer.add(), value, array)
+            write_tensor(proto.initializer.add(), value, array, weights)
     scope.added.clear()
     delete_where(proto.value_info, lambda info: info.name not in scope.values)
 
 
-def write_tensor(tensor: TensorProto, value: Value, array: Array) -> None:
+def write_tensor(tensor: TensorProto, value: Value, array: Array | None, weights: Weights) -> None:
     """Fill a TensorProto where it stands: large ones are not copied once more."""
+    assert value.constant is not None
     tensor.name, tensor.data_type = value.name, value.elem_type
-    tensor.dims.extend(array.shape)
-    little = array if sys.byteorder == "little" else array.byteswap()
-    tensor.raw_data = little.tobytes()
+    tensor.dims.extend(value.constant.shape)
+    if array is not None:
+        tensor.raw_data = little_endian(array).tobytes()
+    else:
+        weights.hold(tensor, Computed(value.constant))
 
 
 def delete_where(repeated: Any, condition: Callable[[Any], bool]) -> None:

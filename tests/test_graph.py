@@ -188,7 +188,7 @@ def test_constant_nodes(attribute: dict[str, object], expected: np.ndarray | Non
     output = helper.make_tensor_value_info("k", TensorProto.FLOAT, None)
     model = helper.make_model(helper.make_graph([node], "g", [], [output]))
     built = Graph(model)
-    constant = constant_of(next(built.nodes))
+    constant = constant_of(next(built.nodes), built.weights)
     if expected is None:
         assert constant is None
     else:

@@ -16,9 +16,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bnfold import modelio
+from bnfold import layout
 from bnfold.errors import ModelError, OutputError
-from bnfold.modelio import check_output, load_model, save_model
+from bnfold.modelio import check_output, load_model, open_model, save_model
 
 SMALL = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -332,6 +332,7 @@ def test_strings() -> None:
 
 
 WEIGHT = np.arange(4, dtype=np.float32)
+LARGE = np.arange(2**16, dtype=np.float32)
 
 
 def external(path: Path, **entries: object) -> Path:
@@ -356,14 +357,22 @@ def test_external_data_is_loaded(path: Path) -> None:
     )
 
 
-def test_external_data_is_left(path: Path) -> None:
-    """With external=False the references stay, checked but not followed."""
-    path.with_name("w.bin").write_bytes(WEIGHT.tobytes())
-    loaded = load_model(external(path), external=False)
-    assert loaded.graph.initializer[0].data_location == TensorProto.EXTERNAL
+def large_external(path: Path) -> Path:
+    """A model with one weight that is too large to be read at once, in a file beside it."""
+    model = small()
+    model.graph.initializer.append(numpy_helper.from_array(LARGE, "large"))
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=1024)
+    return path
+
+
+def test_large_weights_are_left(path: Path) -> None:
+    """Opening checks where large weights are, and reads none of them."""
+    stored = open_model(large_external(path))
+    assert stored.proto.graph.initializer[-1].data_location == TensorProto.EXTERNAL
+    assert stored.whole().graph.initializer[-1].raw_data == LARGE.tobytes()
     path.with_name("w.bin").unlink()
     with pytest.raises(ModelError, match="does not exist"):
-        load_model(path, external=False)
+        open_model(path)
 
 
 def test_cache_of_links(tmp_path: Path) -> None:
@@ -382,7 +391,6 @@ def test_unloaded_proto_is_refused(path: Path) -> None:
     path.with_name("w.bin").write_bytes(WEIGHT.tobytes())
     model = onnx.load(external(path), load_external_data=False)
     assert "was not loaded" in refusal(model)
-    assert load_model(model, external=False) is model
 
 
 OUTSIDE = "outside of the model's folder"
@@ -516,7 +524,7 @@ def test_past_two_gibibytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     model.metadata_props.add(key="a", value="b")
     expected = onnx.ModelProto()
     expected.CopyFrom(model)
-    monkeypatch.setattr(modelio, "_serialize", serialize_at_most(2**16))
+    monkeypatch.setattr(layout, "PROTOBUF_LIMIT", 2**16)
     save_model(model, path)
     assert model == expected, "the argument is not changed"
     assert path.stat().st_size < 2**16
@@ -527,15 +535,7 @@ def test_past_two_gibibytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert loaded == expected
     for entry in onnx.load(path, load_external_data=False).graph.initializer[-1].external_data:
         if entry.key == "offset":
-            assert int(entry.value) % modelio.ALIGNMENT == 0
-
-
-def serialize_at_most(limit: int) -> Callable[[onnx.ModelProto], bytes | None]:
-    def serialize(model: onnx.ModelProto) -> bytes | None:
-        data = model.SerializeToString(deterministic=True)
-        return data if len(data) <= limit else None
-
-    return serialize
+            assert int(entry.value) % layout.ALIGNMENT == 0
 
 
 KILLED = """

@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.message import EncodeError
 from onnx import numpy_helper, parser
 
-from bnfold import folding, modelio, pipeline
+from bnfold import folding, pipeline, stored
 from bnfold.errors import InputError, NotEquivalent, OutputError, RuntimeUnavailable
 from bnfold.pipeline import optimize
 from bnfold.report import FoldResult
@@ -237,7 +237,7 @@ def test_sizes_past_what_protobuf_counts(
 ) -> None:
     """The size of a model is known also where protobuf refuses to count it."""
     expected = model.ByteSize()
-    total = modelio._replace_weights(model, lambda tensor: tensor).ByteSize()
+    total = stored.with_weights(model, lambda tensor: tensor).ByteSize()
     assert total == expected
 
     class Refusing:
@@ -250,8 +250,8 @@ def test_sizes_past_what_protobuf_counts(
         def ByteSize(self) -> int:
             raise EncodeError("too large")
 
-    monkeypatch.setattr(modelio, "_replace_weights", lambda m, f: _through(m.inner, f))
-    assert expected - 40 <= modelio.byte_size(Refusing(model)) <= expected  # type: ignore[arg-type]
+    monkeypatch.setattr(stored, "with_weights", lambda m, f: _through(m.inner, f))
+    assert expected - 40 <= stored.byte_size(Refusing(model)) <= expected  # type: ignore[arg-type]
 
 
 def _through(model: onnx.ModelProto, replace: Callable[[Any], Any]) -> onnx.ModelProto:

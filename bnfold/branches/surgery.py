@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.apply import rounded
 from bnfold.branches.linear import Linear
 from bnfold.branches.reading import Family
 from bnfold.constants import Constant
@@ -69,7 +70,7 @@ def operator(linear: Linear, family: Family, base: Value, model: Node | None) ->
 
 def stored(constant: Constant) -> Stored:
     """A constant with what is written of it. Raises Refusal."""
-    return constant, constant.stored()
+    return constant, rounded(constant)
 
 
 def conv_attributes(linear: Linear) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from bnfold.report import (
     OutputComparison,
     Target,
 )
+from bnfold.stored import StoredModel
 from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import app
 from bnfold_cli.options import parse_dims
@@ -72,7 +73,9 @@ class Library:
             "inspect": FOLDS,
             "verify": PROOF,
             "bench": SPEED,
-            "optimize": OptimizeResult(FOLDS, PROOF, SPEED, "out.onnx", model=onnx.ModelProto()),
+            "optimize": OptimizeResult(
+                FOLDS, PROOF, SPEED, "out.onnx", stored=StoredModel(onnx.ModelProto())
+            ),
         }
         for name in self.results:
             monkeypatch.setattr(bnfold, name, self._fake(name), raising=False)

@@ -15,6 +15,7 @@ from bnfold.report import (
     OutputComparison,
     Target,
 )
+from bnfold.stored import StoredModel
 from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import render
 from bnfold_cli.lines import Line, Span, columns, line, text_of
@@ -135,7 +136,7 @@ RESULT = OptimizeResult(
     output="edge.folded.onnx",
     original_bytes=44_700_000,
     bytes=44_600_000,
-    model=onnx.ModelProto(),
+    stored=StoredModel(onnx.ModelProto()),
 )
 
 

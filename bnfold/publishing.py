@@ -1,0 +1,244 @@
+"""How does a model take its place, with the file of its weights? Whole, or not at all.
+
+Both are made in a folder of their own beside the place, on the same file system, where they can
+be run and proven as they are; then they are moved. At every instant the model's name stands for a
+model that has its data: a process may be killed between any two lines below, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no types
+from onnx import ModelProto, TensorProto
+
+from bnfold.errors import OutputError
+from bnfold.files import check_output, sync_folder, unwritable
+from bnfold.layout import Layout
+from bnfold.stored import StoredModel
+from bnfold.validation import tensors
+from bnfold.weights import DataFile, Range
+from bnfold.wire import Unreadable, cut
+
+BUFFER = 1 << 20
+"""Bytes that are written at a time."""
+SEARCHED = 1 << 26
+"""Bytes of a file that is no model in which the name of a data file is looked for."""
+
+
+class Draft:
+    """A model in the making: in a folder beside `target`, until it is published there."""
+
+    def __init__(self, folder: Path, target: Path, *, force: bool) -> None:
+        self.folder = folder
+        self.target = target
+        self.force = force
+        self.path = folder / target.name
+        self._layout: Layout | None = None
+        self._data: Path | None = None
+
+    def write(self, model: StoredModel, *, external: bool | None = None) -> Path:
+        """Write a model, in the place of one that was written before; the path to it.
+
+        `external` says whether large weights go into a data file; None keeps the model's way.
+        Raises OutputError, and ModelError where a file with weights is gone.
+        """
+        try:
+            layout = Layout(model, f"{self.target.name}.data", external=external)
+            self._data = self.folder / self._data_name() if layout.has_data else None
+            if self._data is not None:
+                layout.relocate(self._data.name)
+                with _written(self._data) as file:
+                    layout.write_data(file)
+            with _written(self.path) as file:
+                layout.write_model(file)
+        except OSError as error:
+            raise unwritable(self.target, error) from None
+        self._layout = layout
+        return self.path
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether there is a data file only because the model would pass 2 GiB without."""
+        return self._layout is not None and self._layout.outgrown
+
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a model in it."""
+        return self._layout is not None
+
+    @property
+    def data(self) -> Path | None:
+        """The data file, where it will stand."""
+        return None if self._data is None else self.target.with_name(self._data.name)
+
+    def _data_name(self) -> str:
+        """A name for the data file that takes nothing from another model. Raises OutputError."""
+        for count in range(1, 1000):
+            name = f"{self.target.name}{'' if count == 1 else f'.{count}'}.data"
+            place = self.target.with_name(name)
+            if not os.path.lexists(place):
+                return name
+            if not self.force:
+                raise OutputError(
+                    f"{place} already exists", "pass --force, or another path with -o"
+                )
+            if place.is_file() and not is_mentioned(place, self.target):
+                return name
+        raise OutputError(f"{self.target.parent} is full of data files", "choose another path")
+
+    def publish(self) -> None:
+        """Move it to its place; data that only the model before it had goes.
+
+        Raises OutputError.
+        """
+        assert self._layout is not None
+        check_output(self.target, force=self.force)
+        try:
+            before = _data_files(self.target)
+            with contextlib.suppress(OSError):
+                self.path.chmod(stat.S_IMODE(self.target.stat().st_mode))
+            if self._data is not None:
+                self._place_data(self._data, self.target.with_name(self._data.name), before)
+            self.path.replace(self.target)
+            sync_folder(self.target.parent)
+        except OSError as error:
+            raise unwritable(self.target, error) from None
+        for old in before - {self.data}:
+            if old.parent == self.target.parent and not is_mentioned(old, self.target):
+                with contextlib.suppress(OSError):
+                    old.unlink()
+
+    def _place_data(self, data: Path, place: Path, before: set[Path]) -> None:
+        """Move the data file. Where the model before has its own there, that stays until a model
+        stands in its place that reads the new one from the draft's folder."""
+        if place not in before:
+            data.replace(place)
+        else:
+            self._publish_transition(data)
+            twin = data.with_name("twin")
+            _link(data, twin)
+            twin.replace(place)
+        sync_folder(place.parent)
+
+    def _publish_transition(self, data: Path) -> None:
+        assert self._layout is not None
+        transition = self.folder / "transition"
+        self._layout.relocate(f"{self.folder.name}/{data.name}")
+        with _written(transition) as file:
+            self._layout.write_model(file)
+        sync_folder(self.folder)
+        transition.replace(self.target)
+        sync_folder(self.target.parent)
+
+
+@contextlib.contextmanager
+def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]:
+    """A draft beside `target`, or in a temporary folder; what is not published goes at the end.
+
+    Raises OutputError where nothing could be written there.
+    """
+    if target is None:
+        with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
+            yield Draft(Path(name), Path(name, "model.onnx"), force=True)
+        return
+    check_output(target, force=force)
+    path = Path(target).resolve()  # a link stays a link; what it points at is replaced
+    folder = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise unwritable(Path(target), error) from None
+    try:
+        yield Draft(folder, path, force=force)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A new file that lasts once the block is done."""
+    with path.open("wb", buffering=BUFFER) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link(data: Path, twin: Path) -> None:
+    """The same file under a second name; a copy where the system has no such links."""
+    try:
+        os.link(data, twin)
+    except (OSError, NotImplementedError):
+        file = DataFile.at(data)
+        with _written(twin) as target:
+            Range(file, 0, file.size).write_to(target)
+
+
+# -- what belongs to whom -----------------------------------------------------------------------
+
+
+def is_mentioned(data: Path, owner: Path) -> bool:
+    """Whether any file beside it, but for its owner, holds the name of a data file."""
+    name = data.name.encode()
+    others = (p for p in data.parent.iterdir() if p.name not in (data.name, owner.name))
+    return any(_mentions(path, name) for path in others)
+
+
+def _mentions(path: Path, name: bytes) -> bool:
+    try:
+        return path.is_file() and name in _light(path)
+    except OSError:
+        return True  # it cannot be read, so nobody knows
+
+
+def _light(path: Path) -> bytes:
+    """A model without its large data; the beginning of any other file."""
+    with path.open("rb") as file:
+        if path.suffix != ".onnx" or not file.seek(0, os.SEEK_END):
+            return file.read(SEARCHED)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                with memoryview(data) as view:
+                    return cut(view, "")
+            except Unreadable:
+                return data[:SEARCHED]
+
+
+def _data_files(path: Path) -> set[Path]:
+    """The files in its own folder, or below it, in which a model has its weights."""
+    if not path.is_file():
+        return set()
+    model = ModelProto()
+    try:
+        model.ParseFromString(_light(path))
+    except DecodeError:
+        return set()
+    return set(_inside(path, _locations(model)))
+
+
+def _locations(model: ModelProto) -> set[str]:
+    return {
+        entry.value
+        for _, tensor in tensors(model)
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location" and entry.value
+    }
+
+
+def _inside(path: Path, locations: Iterable[str]) -> Iterator[Path]:
+    folder = path.parent.resolve()
+    for location in locations:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            data = (folder / location).resolve()
+            if data.is_relative_to(folder) and data.is_file() and data != path:
+                yield data
