@@ -158,7 +158,12 @@ def _holds_whole(port: ValueInfoProto) -> bool:
 
 
 def _is_whole_constant(node: NodeProto) -> bool:
-    return node.op_type == "Constant" and _constant(node).dtype.kind in "iub"
+    if node.op_type != "Constant":
+        return False
+    value = helper.get_attribute_value(node.attribute[0])
+    if isinstance(value, TensorProto):
+        return _is_whole_type(value.data_type)
+    return np.asarray(value).dtype.kind in "iub"
 
 
 def _decision(node: NodeProto, output: str) -> Decision:

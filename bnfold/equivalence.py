@@ -74,7 +74,7 @@ def verify(
     with Sessions(isolate, timeout_s) as sessions:
         models = open_model(original), open_model(candidate)
         _check_inputs(*(model.proto for model in models))
-        decided = deciding(*(m.proto for m in models), weights=models[0].weights)
+        decided = deciding(models[0].proto, models[1].proto, models[0].weights)
         made = make_samples(
             models[0].proto,
             sessions.open(original, level="disable").run,
