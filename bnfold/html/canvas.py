@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,11 @@ class Canvas:
         grid = self.figure.subplots(rows, 1, squeeze=False)
         self.axes: list[Axes] = [row[0] for row in grid]
 
+    def legend(self) -> None:
+        """One for all axes, above them, where it hides nothing."""
+        handles, labels = self.axes[0].get_legend_handles_labels()
+        self.figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+
     def svg(self, description: str) -> str:
         """The drawing as an element that screen readers announce by its description."""
         buffer = io.StringIO()
@@ -90,6 +96,17 @@ class Canvas:
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
         return _opened(_themed(_own_ids(text, self.name)), description)
+
+    def picture(
+        self,
+        title: str,
+        caption: str,
+        header: tuple[str, ...],
+        rows: Sequence[tuple[str, ...]],
+    ) -> Picture:
+        """The drawing with its words and the figures behind it."""
+        description = f"{title}. {caption} The table below holds the figures."
+        return Picture(title, self.svg(description), caption, header, tuple(rows))
 
 
 def _own_ids(text: str, name: str) -> str:

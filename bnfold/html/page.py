@@ -116,7 +116,7 @@ def _rows(document: Json) -> list[dict[str, Any]]:
             "verdict": site["verdict"],
             "operator": site["op_type"],
             "direction": site["direction"] or "",
-            "path": ", ".join(site["path"]),
+            "path": ", ".join(dict.fromkeys(site["path"])),
             "outcome": words.outcome(site),
             "detail": site["detail"] or "",
         }
@@ -130,6 +130,7 @@ def _details(document: Json) -> list[dict[str, Any]]:
     known = {site["tensor"]: site for site in anatomy["sites"]}
     return [
         {"code": site["code"], "detail": site["detail"], "facts": words.facts(site)}
+        | ({"path": site["path"]} if len(site["path"]) > 1 else {})
         | _compact(known.get(site["tensor"]))
         for site in document["folds"]["sites"]
     ]

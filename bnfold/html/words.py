@@ -16,6 +16,7 @@ JUDGES = {
     "noise": "judged by the noise between the runtime's own levels",
     "tolerance": "judged element by element, by atol and rtol",
 }
+BOTH = ("original", "candidate")
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))
 
 
@@ -93,7 +94,12 @@ def _worst(outputs: Sequence[Json]) -> Json | None:
     known = [
         o for o in outputs if o["candidate_error"] is not None and o["original_error"] is not None
     ]
-    return max(known, key=lambda o: o["candidate_error"], default=None)
+    return max(known, key=badness, default=None)
+
+
+def badness(output: Json) -> tuple[bool, float]:
+    """How near an output is to what it may not be."""
+    return not output["passed"], output["candidate_error"] / (output["limit"] or 1.0)
 
 
 def faster(speed: Json | None) -> Verdict:
@@ -109,24 +115,54 @@ def faster(speed: Json | None) -> Verdict:
     return Verdict(pace(first), evidence, _tone(first))
 
 
+def own_folds(speed: Json) -> str:
+    """What the runtime's own folds are worth, where that was timed."""
+    own = speed.get("own_folds")
+    if not own:
+        return ""
+    measured = interval(own["speedup"], own["interval"])
+    if not own["stable"]:
+        return f"What these folds of its own are worth cannot be told: {measured}."
+    worth = "are worth" if own["significant"] else "are worth nothing that can be measured,"
+    return f"These folds of its own {worth} {measured}."
+
+
 def costs(speed: Json) -> list[tuple[str, ...]]:
     """What a session costs and what the models hold; only what is known."""
     before, after = speed.get("original_footprint"), speed.get("candidate_footprint")
     rows: list[tuple[str, ...]] = []
     if before and after:
-        for title, key in (("session made in", "session_ms"), ("first run in", "first_ms")):
+        for title, key in (
+            ("session made in, new process", "session_ms"),
+            ("first run in, new process", "first_ms"),
+        ):
             rows.append((title, *(f"{number(f[key])} ms" for f in (before, after))))
         if before["peak_bytes"] is not None and after["peak_bytes"] is not None:
             rows.append(("peak memory", size(before["peak_bytes"]), size(after["peak_bytes"])))
-    if speed.get("original_parameters"):
-        held = (f"{speed[f'{which}_parameters']:,}" for which in ("original", "candidate"))
-        rows.append(("parameters", *held))
+    if speed.get("original_bytes"):
+        sizes = (size(speed[f"{which}_bytes"]) for which in BOTH)
+        rows.append(("size of the model", *sizes))
+    for title, key in (("nodes", "nodes"), ("parameters", "parameters")):
+        if speed.get(f"original_{key}"):
+            rows.append((title, *(f"{speed[f'{which}_{key}']:,}" for which in BOTH)))
     for title, key in (("operations", "operations"), ("bytes moved", "bytes")):
-        works = [speed.get(f"{which}_work") or {} for which in ("original", "candidate")]
-        if all(works) and not any(w["unknown"] for work in works for w in work.values()):
-            sums = (sum(w[key] for w in work.values()) for work in works)
-            rows.append((f"{title}, counted", *(f"{total:,}" for total in sums)))
+        sums = _counted(speed, key)
+        if sums is not None:
+            predicted = f" (predicts {ratio(sums[0] / sums[1])})" if sums[1] else ""
+            rows.append((f"{title}, counted", f"{sums[0]:,}", f"{sums[1]:,}{predicted}"))
+    if rows:
+        first = speed["measurements"][0]
+        rows.append(("speedup, measured", "", interval(first["speedup"], first["interval"])))
     return rows
+
+
+def _counted(speed: Json, key: str) -> tuple[int, int] | None:
+    """A sum over all nodes of both models; None where a node's shapes are not known."""
+    works = [speed.get(f"{which}_work") or {} for which in BOTH]
+    if not all(works) or any(w["unknown"] for work in works for w in work.values()):
+        return None
+    before, after = (sum(w[key] for w in work.values()) for work in works)
+    return before, after
 
 
 def pace(m: Json) -> str:

@@ -100,9 +100,9 @@ def test_ids_are_unique(made: Reader) -> None:
 def test_pictures_have_words(made: Reader) -> None:
     """Each picture has a description, and a table behind it."""
     pictures = [a for t, a in made.tags if t == "svg" and a.get("role") == "img"]
-    assert len(pictures) == 6
+    assert len(pictures) == 8
     assert all(len(str(a["aria-label"])) > 40 for a in pictures)
-    assert made.text.count("The figures") == 6
+    assert made.text.count("The figures") == 8
 
 
 def test_colors_follow_the_theme(made: Reader) -> None:
@@ -154,6 +154,50 @@ def test_what_is_known_of_a_fold() -> None:
         "2e-07 of its magnitude; so ill-conditioned that samples which agree say little of others"
     )
     assert words.facts({}) == ""
+
+
+def test_what_each_part_is_worth(made: Reader) -> None:
+    """Every part with its worth, whether that is more than noise, and what is left without it."""
+    start = made.text.index("speedup left without it")
+    table = made.text[start : made.text.index("Error against float64")]
+    assert "frozen inputs" in table
+    assert "<b>more</b>" in table
+    assert "×1.07 [1.06, 1.08]" in table
+    assert "×1.04 [1.03, 1.05]" in table
+    assert "These folds of its own are worth ×1.05 [1.04, 1.06]." in made.text
+
+
+def test_counts_stand_beside_the_measurement() -> None:
+    """What operations and bytes predict where all are known, and what was measured."""
+    speed = result(2)["speed"]
+    assert {row[0] for row in words.costs(speed)} == {
+        "session made in, new process",
+        "first run in, new process",
+        "peak memory",
+        "size of the model",
+        "nodes",
+        "parameters",
+        "speedup, measured",
+    }
+    for which in ("original_work", "candidate_work"):
+        del speed[which]["<s>"]
+    costs = {row[0]: row[1:] for row in words.costs(speed)}
+    assert costs["bytes moved, counted"] == ("55,000,000", "30,000,000 (predicts ×1.83)")
+    assert costs["speedup, measured"] == ("", "×1.11 [1.09, 1.13]")
+
+
+def test_work_has_no_bar_for_what_cannot_be_seen() -> None:
+    """Types that do hardly anything, or of which nothing is known, stay out of the picture."""
+    conv = {"nodes": 1, "operations": 10**9, "bytes": 10**6, "unknown": 0}
+    tiny = {"nodes": 1, "operations": 3, "bytes": 3, "unknown": 0}
+    document = result(2)
+    document["speed"]["original_work"] = {"Conv": conv, "Tiny": tiny, "Odd": tiny | {"unknown": 1}}
+    document["speed"]["candidate_work"] = {"Conv": conv}
+    text = page(document)
+    drawn = text[text.index("Work by operator type") :].split("</svg>")[0]
+    assert "Conv" in drawn
+    assert "Tiny" not in drawn
+    assert "Of 1 types the shapes or costs are not known" in drawn
 
 
 def test_a_failed_proof_says_so() -> None:

@@ -152,9 +152,44 @@ def _speed(rng: np.random.Generator) -> dict[str, Any]:
         "significant": True,
         "stable": True,
         "outliers": 3,
+        "warmup": 7,
         "original_session_ms": 12.0,
         "candidate_session_ms": 11.0,
         "times_ms": times,
     }
-    measurements = [one, one | {"level": "disable"}]
-    return {"measurements": measurements, "sentence": "By itself: <none>.", "notes": []}
+    measurements = [one | {"variants": _variants()}, one | {"level": "disable"}]
+    conv = {"nodes": 20, "operations": 4_000_000_000, "bytes": 30_000_000, "unknown": 0}
+    norm = {"nodes": 20, "operations": 9_000_000, "bytes": 25_000_000, "unknown": 0}
+    return {
+        "measurements": measurements,
+        "sentence": "By itself: <none>.",
+        "notes": [],
+        "own_folds": one | {"speedup": 1.05, "interval": [1.04, 1.06]},
+        "original_bytes": 44_600_000,
+        "candidate_bytes": 44_500_000,
+        "original_nodes": 120,
+        "candidate_nodes": 80,
+        "original_parameters": 11_000_000,
+        "candidate_parameters": 10_900_000,
+        "original_work": {"Conv": conv, "BatchNormalization": norm, "<s>": norm | {"unknown": 1}},
+        "candidate_work": {"Conv": conv, "<s>": norm | {"unknown": 1}},
+        "original_footprint": {"session_ms": 31.0, "first_ms": 9.0, "peak_bytes": 90_000_000},
+        "candidate_footprint": {"session_ms": 28.0, "first_ms": 8.0, "peak_bytes": 80_000_000},
+        "environment": {"onnxruntime": "1.31.1", "processors": "0,1 of 2, not pinned"},
+    }
+
+
+def _variants() -> list[dict[str, Any]]:
+    worths = {"folding": 1.07, "frozen inputs": 1.0, "<b>more</b>": 1.04}
+    return [
+        {
+            "name": name,
+            "ms": 21.3 * worth,
+            "speedup": 1.11 / worth,
+            "interval": [1.1 / worth, 1.12 / worth],
+            "worth": worth,
+            "worth_interval": [worth - 0.01, worth + 0.01],
+            "significant": worth > 1.01,
+        }
+        for name, worth in worths.items()
+    ]

@@ -110,6 +110,7 @@
       if (data.detail) content.append(make("p", data.detail));
       content.append(make("p", reason.explanation));
     }
+    if (data.path) content.append(make("p", `On the way: ${data.path.join(", ")}.`));
     if (data.facts) content.append(make("p", `The affine: ${data.facts}.`));
     if (data.before) {
       const sides = make("div", "", "sides");
