@@ -8,7 +8,6 @@ is run with them off and at the deployment level. `bnfold.yardstick` says how fa
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ import onnx
 from bnfold.comparison import Runs, Table
 from bnfold.decisions import deciding
 from bnfold.errors import BnfoldError, InputError, ProviderUnavailable
+from bnfold.evaluation import evaluate
 from bnfold.evidence import JUDGE_SECONDS, Evidence, as_tensors
 from bnfold.feeds import SAMPLES, Data, Feeds, make_samples
 from bnfold.isolation import PATIENCE_S, Sessions
-from bnfold.memory import shortage
 from bnfold.modelio import open_model
 from bnfold.report import EquivalenceReport, OutputComparison
-from bnfold.runtime import CPU, Level, Provider, expose
+from bnfold.runtime import CPU, Level, Provider
 from bnfold.sizes import Dims, input_specs
 from bnfold.stored import StoredModel
 
@@ -35,9 +34,6 @@ Progress = Callable[[str, int, int], None]
 
 DEPLOYED: tuple[Level, ...] = ("disable", "all")
 """The levels at which a candidate must pass: as written, and as it will be used."""
-
-JUDGE_COPIES = 3
-"""How often the judge holds a float32 weight's bytes: as it is read, and in float64."""
 
 GIVEN = "given"
 """What the settings say of data that is no file."""
@@ -96,7 +92,7 @@ def verify(
         )
         proof = _Proof(original, candidate, evidence, models, sessions, progress)
         if not plain:
-            proof.call_judge(judge_seconds)
+            evaluate(evidence, *models, judge_seconds, proof.say)
         with np.errstate(all="ignore"):  # infinities are compared, not computed with
             for provider in providers or (CPU,):
                 proof.compare_on(provider)
@@ -152,58 +148,6 @@ class _Proof:
         """Tell the caller how far it is."""
         if self.progress is not None:
             self.progress(stage, done, total)
-
-    def call_judge(self, seconds: float) -> None:
-        """Evaluate the original in float64 for as many samples as the time allows."""
-        # Imported here: the reference evaluator takes a third of a second to load.
-        from bnfold.judge import Judge, OutOfTime, Unjudgeable
-
-        evidence, deadline = self.evidence, time.monotonic() + seconds
-        short = shortage(JUDGE_COPIES * self.models[0].byte_size)
-        if short:
-            evidence.drop_judge(
-                f"no float64 evaluation: {short}; errors are held against the noise"
-            )
-            return
-        try:
-            whole = self.models[0].whole()
-            evidence.judge = Judge(expose(whole, evidence.deciding.watched))
-            for index, sample in enumerate(evidence.samples):
-                self.say("judge", index, 2 * len(evidence.samples))
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise OutOfTime
-                evidence.truths[index] = as_tensors(evidence.judge.run(sample.feeds, left))
-        except OutOfTime:
-            judged = sum(truth is not None for truth in evidence.truths)
-            evidence.note(
-                f"the float64 evaluation used its {seconds:g} s on {judged} of "
-                f"{len(evidence.samples)} samples; the others are held against the runtime's noise"
-            )
-        except Unjudgeable as reason:
-            evidence.drop_judge(
-                f"no float64 evaluation: {reason}; errors are held against the noise"
-            )
-        if not any(truth is not None for truth in evidence.truths):
-            evidence.mode = "noise"
-        elif evidence.mode == "float64":
-            self._evaluate_candidate(deadline)
-
-    def _evaluate_candidate(self, deadline: float) -> None:
-        """The candidate in float64 too, in what is left of the time: the functions' distance."""
-        from bnfold.judge import Judge, OutOfTime, Unjudgeable
-
-        evidence = self.evidence
-        try:
-            judge = Judge(self.models[1].whole())
-            for index, sample in enumerate(evidence.samples):
-                self.say("judge", len(evidence.samples) + index, 2 * len(evidence.samples))
-                left = deadline - time.monotonic()
-                if evidence.truths[index] is None or left <= 0:
-                    break
-                evidence.exact[index] = as_tensors(judge.run(sample.feeds, left))
-        except (OutOfTime, Unjudgeable):  # nothing rests on it
-            return
 
     def compare_on(self, provider: Provider) -> None:
         """Every output on one provider, at both levels."""
@@ -299,7 +243,7 @@ class _Proof:
             rtol=self.evidence.rtol,
             notes=tuple(self.evidence.notes),
             environment=self.sessions.environment(),
-            digests=tuple(digest(sample.feeds) for sample in self.evidence.samples),
+            digests=tuple(digest(sample.feeds) for sample in self.evidence.made),
             settings=settings,
         )
 

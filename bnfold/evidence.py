@@ -56,9 +56,18 @@ class Evidence:
     exact: list[Values | None] = field(init=False)
     judge: Judge | None = None
     notes: list[str] = field(default_factory=list)
+    made: tuple[Sample, ...] = field(init=False)
+    """The samples as they were made or given, before the judge cut any."""
 
     def __post_init__(self) -> None:
+        self.made = self.samples
         self._forget_judge()
+
+    def add(self, sample: Sample, truth: Values) -> None:
+        """One more sample, made of another one for the judge."""
+        self.samples += (sample,)
+        self.truths.append(truth)
+        self.exact.append(None)
 
     def _forget_judge(self) -> None:
         self.truths = [None] * len(self.samples)

@@ -20,9 +20,9 @@ GROUPS = {
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
-    "proof": "baseline batches chunks comparison cpus culprit decisions equivalence evidence "
-    "feeds flips float64 footprint frames isolation judge kernels measuring memory operations "
-    "ownfolds pairing ranges runtime sizes speed turns worker yardstick",
+    "proof": "baseline batches chunks comparison cpus culprit decisions equivalence evaluation "
+    "evidence feeds flips float64 footprint frames isolation judge kernels measuring "
+    "memory operations ownfolds pairing ranges runtime sizes speed turns worker yardstick",
     "page": "html",
     "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration testing",
 }

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from bnfold import equivalence, runtime, yardstick
+from bnfold import equivalence, evaluation, runtime, yardstick
 from bnfold.equivalence import verify
 from bnfold.errors import InputError, ProviderUnavailable
 from bnfold.judge import Judge, OutOfTime
@@ -421,6 +421,36 @@ def test_out_of_time_falls_back_to_noise(monkeypatch: pytest.MonkeyPatch) -> Non
     assert any("2 of 8 samples" in note for note in report.notes)
     calls.clear()
     assert not verify(network(), changed(network(), "w2", one_percent))
+
+
+def test_the_largest_batch_that_fits_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a batch that takes too long the first rows are judged, run as well, and named."""
+    run = Judge.run
+
+    def slow(self: Judge, feeds: Any, seconds: float | None = None, **options: Any) -> Any:
+        if len(feeds["x"]) > 5:
+            raise OutOfTime
+        return run(self, feeds, seconds, **options)
+
+    monkeypatch.setattr(Judge, "run", slow)
+    monkeypatch.setattr(evaluation, "rows_that_fit", lambda *_, **__: 5)
+    shape = (40, 3, 10, 11)
+    data = [{"x": np.full(shape, v, np.float32)} for v in (0.5, -1.0)]
+    report = verify(network(), network(), data=data)
+    assert report
+    assert report.judge == "float64"
+    names = ["given 0", "given 1", "given 0, first 5", "given 1, first 5"]
+    assert list(report.samples) == names
+    assert len(report.digests) == 2
+    assert any("it judged the first 5 of each" in note for note in report.notes)
+    assert not verify(network(), changed(network(), "w1", one_percent), data=data)
+
+
+def test_as_many_rows_as_the_time_holds() -> None:
+    """Half of what is left, shared by all samples; at least one row, never the whole batch."""
+    assert evaluation.rows_that_fit(64, 1.0, 40.0, samples=2) == 10
+    assert evaluation.rows_that_fit(8, 0.001, 40.0, samples=2) == 7
+    assert evaluation.rows_that_fit(64, 100.0, 40.0, samples=2) == 1
 
 
 def test_no_time_at_all() -> None:

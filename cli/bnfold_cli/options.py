@@ -139,9 +139,10 @@ Seed = Annotated[
 Provider = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME",
-        help="What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, ... or a full name. "
-        "Can be given several times; cpu if not given.",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="What ONNX Runtime computes with: cpu, cuda, tensorrt, openvino, ... or a full name, "
+        "with its own options behind a colon: openvino:device_type=GPU. Can be given several "
+        "times; cpu if not given.",
         rich_help_panel=RUN,
     ),
 ]
@@ -259,6 +260,19 @@ Timeout = Annotated[
         help="Give up a session of the runtime that does not answer for so long; half an hour if "
         "not given.",
         rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
+
+JudgeSeconds = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        metavar="SECONDS",
+        help="How long the float64 evaluation that judges both models may take; a minute if not "
+        "given. What it could not judge in time is held against the runtime's noise, and a note "
+        "says so.",
+        rich_help_panel=PROOF,
         show_default=False,
     ),
 ]
@@ -458,6 +472,29 @@ def parse_dims(inputs: list[str] | None, dims: list[str] | None) -> Dims | None:
         name, size = _split(text, "--dim", "NAME=VALUE, for example batch=4")
         parsed[name] = _size(size, text, "--dim")
     return parsed or None
+
+
+def parse_providers(names: list[str] | None) -> list[str | tuple[str, dict[str, str]]] | None:
+    """What `--provider` says, with options where it gives some; None if it says nothing."""
+    if not names:
+        return None
+    return [_provider(text) for text in names]
+
+
+def _provider(text: str) -> str | tuple[str, dict[str, str]]:
+    name, colon, rest = text.partition(":")
+    if not colon:
+        return text
+    found: dict[str, str] = {}
+    for part in rest.split(","):
+        key, equals, value = part.partition("=")
+        if not (name and key and equals):
+            raise typer.BadParameter(
+                f"{text!r} is not of the form NAME:KEY=VALUE, for example cuda:device_id=1",
+                param_hint="--provider",
+            )
+        found[key] = value
+    return name, found
 
 
 def parse_counts(text: str | None, option: str) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from bnfold.report import (
 from bnfold.stored import StoredModel
 from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import app
-from bnfold_cli.options import parse_dims
+from bnfold_cli.options import parse_dims, parse_providers
 
 SITE = FoldSite("y", "BatchNormalization", "folded", "backward", "h", (Target("h", "Conv"),))
 FOLDS = FoldReport(sites=(SITE,), nodes_before=2, nodes_after=1, opset=17)
@@ -352,6 +352,34 @@ def test_levels(library: Library, model: Path) -> None:
     names = ["--ort-level", "disable", "--ort-level", "all"]
     app.run(["bench", str(model), str(model), *names])
     assert library.options["levels"] == ("disable", "all")
+
+
+def test_parse_providers() -> None:
+    """A name, or a name with options of its own."""
+    assert parse_providers(["cpu", "openvino:device_type=GPU,num_streams=2"]) == [
+        "cpu",
+        ("openvino", {"device_type": "GPU", "num_streams": "2"}),
+    ]
+    assert parse_providers([]) is None
+
+
+@pytest.mark.parametrize("text", ["cuda:", "cuda:device_id", ":a=b", "cuda:=1"])
+def test_a_provider_with_bad_options(
+    text: str, library: Library, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no KEY=VALUE behind a provider is a usage error that shows the form."""
+    assert app.run(["verify", str(model), str(model), "--provider", text]) == 2
+    assert "NAME:KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify MODEL MODEL", "optimize MODEL"])
+def test_judge_seconds(command: str, library: Library, model: Path) -> None:
+    """The time of the judge arrives where it is given."""
+    arguments = command.replace("MODEL", str(model)).split()
+    app.run([*arguments, "--judge-seconds", "5"])
+    assert library.options["judge_seconds"] == 5
+    app.run(arguments)
+    assert "judge_seconds" not in library.options
 
 
 def test_parse_dims() -> None:

@@ -363,6 +363,15 @@ def test_verify_could_not_run() -> None:
     assert shown.count("no kernel for Foo") == 1
 
 
+def test_whose_error_it_is() -> None:
+    """A candidate farther off than the original, by the runtime's rounding, says so."""
+    far = replace(LOGITS, candidate_error=1.7e-6, exact_error=3.1e-8)
+    shown = text(render.verify(replace(PROOF, outputs=(far,))))
+    assert "candidate 1.7e-06 (evaluated in float64 the two lie 3.1e-08 apart)" in shown
+    near = replace(far, candidate_error=4.2e-7)
+    assert "apart" not in text(render.verify(replace(PROOF, outputs=(near,))))
+
+
 def test_culprit_is_named_once() -> None:
     """Where a note says more of the first tensor to differ, the line on it is left out."""
     report = replace(PROOF, culprit="/layer3", notes=("/layer3 departs by 4e-03",))

@@ -51,7 +51,7 @@ def bench(
             data=data,
             dims=dims,
             seed=seed,
-            providers=provider,
+            providers=options.parse_providers(provider),
             footprints=True,
             attribution=True,
             progress=progress,

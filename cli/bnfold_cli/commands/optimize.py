@@ -36,6 +36,7 @@ def optimize(
     provider: options.Provider = None,
     atol: options.Atol = None,
     rtol: options.Rtol = None,
+    judge_seconds: options.JudgeSeconds = None,
     timeout: options.Timeout = None,
     certificate: options.Certificate = None,
     no_verify: options.NoVerify = False,
@@ -79,13 +80,19 @@ def optimize(
             data=data,
             dims=dims,
             seed=seed,
-            providers=provider,
+            providers=options.parse_providers(provider),
             atol=atol,
             rtol=rtol,
             force=force or in_place,
             threads=threads,
             progress=progress,
-            **given(samples=samples, budget_s=budget, timeout_s=timeout, pin=processors),
+            **given(
+                samples=samples,
+                judge_seconds=judge_seconds,
+                budget_s=budget,
+                timeout_s=timeout,
+                pin=processors,
+            ),
         )
     console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
     document = document_of("optimize", result.to_dict(), model=model)

@@ -26,6 +26,7 @@ def verify(
     provider: options.Provider = None,
     atol: options.Atol = None,
     rtol: options.Rtol = None,
+    judge_seconds: options.JudgeSeconds = None,
     timeout: options.Timeout = None,
     certificate: options.AnyCertificate = None,
     rerun: options.Rerun = False,
@@ -60,11 +61,11 @@ def verify(
             data=data,
             dims=dims,
             seed=seed,
-            providers=provider,
+            providers=options.parse_providers(provider),
             atol=atol,
             rtol=rtol,
             progress=progress,
-            **given(samples=samples, timeout_s=timeout),
+            **given(samples=samples, judge_seconds=judge_seconds, timeout_s=timeout),
         )
     console.show(render.verify(report, verbose=verbose))
     if certifier is not None:

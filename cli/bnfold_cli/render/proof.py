@@ -111,7 +111,15 @@ def _distance(report: EquivalenceReport, output: OutputComparison, name: str) ->
     if report.judge == "noise":
         own = f"the runtime's own noise {_error(output.original_error)}"
     allowed = "" if output.passed else f", allowed {_error(output.limit)}"
-    return f"{measured}: {own}, {name} {_error(output.candidate_error)}{allowed}"
+    return f"{measured}: {own}, {name} {_error(output.candidate_error)}{allowed}{_apart(output)}"
+
+
+def _apart(output: OutputComparison) -> str:
+    """Whose error it is: where a candidate lies farther off, yet is the same function."""
+    own, found, exact = output.original_error, output.candidate_error, output.exact_error
+    if own is None or found is None or exact is None or found <= 2 * own:
+        return ""
+    return f" (evaluated in float64 the two lie {_error(exact)} apart)"
 
 
 def _failure(output: OutputComparison) -> list[str]:
