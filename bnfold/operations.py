@@ -24,6 +24,13 @@ MOVEMENT = frozenset(
     "Expand Tile Pad DepthToSpace SpaceToDepth Shape Constant ConstantOfShape".split()
 )
 """Operators that compute nothing."""
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm", "FusedMatMul": "MatMul"}
+"""ONNX Runtime's own operators that cost what a standard one does."""
+UNCOUNTED = frozenset(
+    "Attention ConvInteger DeformConv Einsum MatMulInteger QLinearConv QLinearMatMul".split()
+)
+"""Operators that multiply more than their outputs tell, which is not counted here."""
 PASSES = {"BatchNormalization": 2, "Sigmoid": 4, "Softmax": 5}
 """Operations for each element of the output, where that is not one."""
 
@@ -31,7 +38,7 @@ PASSES = {"BatchNormalization": 2, "Sigmoid": 4, "Softmax": 5}
 def count(model: onnx.ModelProto, shapes: Shapes) -> dict[str, Work]:
     """Work by operator type at these input shapes, the most bytes first; empty where unknown.
 
-    `unknown` counts the nodes whose shapes could not be told.
+    `unknown` counts the nodes whose shapes could not be told, or what they cost.
     """
     if byte_size(model) > LARGEST:
         return {}
@@ -92,24 +99,36 @@ def _width(elem_type: int) -> int:
 
 
 def _work(node: onnx.NodeProto, known: Mapping[str, Tensor]) -> tuple[int, int, int, int]:
-    """Nodes, operations, bytes, and nodes of unknown shape."""
+    """Nodes, operations, bytes, and nodes of unknown shape or cost."""
     names = [name for name in (*node.input, *node.output) if name]
-    if not all(name in known for name in names):
+    if not all(name in known for name in names) or not _is_counted(node):
         return 1, 0, 0, 1
     moved = sum(prod(known[name][0]) * known[name][1] for name in dict.fromkeys(names))
     return 1, _operations(node, known), moved, 0
 
 
+def _is_counted(node: onnx.NodeProto) -> bool:
+    """Whether it is known what a node of this type costs: not with a graph of its own inside."""
+    if any(a.HasField("g") or a.graphs for a in node.attribute):
+        return False
+    if node.domain not in {"", "ai.onnx"}:
+        return node.op_type in FUSED
+    return node.op_type not in UNCOUNTED
+
+
 def _operations(node: onnx.NodeProto, known: Mapping[str, Tensor]) -> int:
-    if node.op_type in MOVEMENT or not node.output:
+    kind = FUSED.get(node.op_type, node.op_type)
+    if kind in MOVEMENT or not node.output:
         return 0
     made = prod(known[node.output[0]][0])
-    if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
-        return PASSES.get(node.op_type, 1) * made
+    if kind not in {"Conv", "ConvTranspose", "Gemm", "MatMul", *RECURRENT}:
+        return PASSES.get(kind, 1) * made
     data, weight = (known[name][0] for name in node.input[:2])
-    if node.op_type == "Conv":  # (C_out, C_in/group, *k): each output reads one row of it
+    if kind == "Conv":  # (C_out, C_in/group, *k): each output reads one row of it
         return 2 * made * prod(weight[1:])
-    if node.op_type == "ConvTranspose":  # (C_in, C_out/group, *k): each input feeds one row of it
+    if kind == "ConvTranspose":  # (C_in, C_out/group, *k): each input feeds one row of it
         return 2 * prod(data) * prod(weight[1:])
+    if kind in RECURRENT:  # each step of each sequence reads both weights whole
+        return 2 * prod(data[:2]) * (prod(weight) + prod(known[node.input[2]][0]))
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
-    return 2 * made * (data[0] if transposed else data[-1])
+    return 2 * made * (data[-2] if transposed else data[-1])

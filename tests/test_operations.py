@@ -54,6 +54,11 @@ CONV = """g (float[N,4,H,W] x) => (float[N,6,P,Q] y) <float[6,2,3,3] w, float[6]
             "g (float[5,N] x) => (float[N,7] y) <float[5,7] w> { y = Gemm<transA=1>(x, w) }",
             *((5, 3), "Gemm", 2 * 3 * 7 * 5, 15 + 35 + 21),
         ),
+        (
+            "g (float[S,N,5] x) => (float[S,2,N,3] y) <float[2,9,5] w, float[2,9,3] r> "
+            '{ y = GRU<direction="bidirectional", hidden_size=3>(x, w, r) }',
+            *((7, 4, 5), "GRU", 2 * (7 * 4) * 2 * 9 * (5 + 3), 140 + 90 + 54 + 168),
+        ),
         ("g (float[N,5] x) => (float[N,5] y) { y = Relu(x) }", (3, 5), "Relu", 15, 30),
         ("g (float[N,5] x) => (float[5,N] y) { y = Transpose(x) }", (3, 5), "Transpose", 0, 30),
         (
@@ -78,6 +83,29 @@ def test_unknown_shapes_are_not_guessed() -> None:
     counted = count(model, {"x": (3, 5)})
     assert counted["NonZero"] == Work(1, 0, 0, 1)
     assert counted["Relu"].unknown == 0
+
+
+def test_unknown_costs_are_not_guessed() -> None:
+    """An operator that multiplies more than its output tells is not counted as element-wise."""
+    text = "g (float[3,5] x) => (float[3,7] y) <float[5,7] w> "
+    einsum = parse(text + '{ y = Einsum<equation="ab,bc->ac">(x, w) }')
+    assert count(einsum, {"x": (3, 5)})["Einsum"].unknown == 1
+    inner = parse("g (float[3,5] x) => (float[3,5] y) { y = Relu(x) }").graph
+    branch = parse("g (float[3,5] x, bool b) => (float[3,5] y) { y = Relu(x) }")
+    chosen = onnx.helper.make_node("If", ["b"], ["z"], then_branch=inner, else_branch=inner)
+    branch.graph.node.append(chosen)
+    assert count(branch, {"x": (3, 5)})["If"].unknown == 1
+
+
+def test_fused_operators_cost_what_they_are_made_of() -> None:
+    """The runtime's own products count like the standard ones."""
+    text = "g (float[3,5] x) => (float[3,7] y) <float[5,7] w> { y = MatMul(x, w) }"
+    fused = parse(text)
+    fused.graph.node[0].op_type, fused.graph.node[0].domain = "FusedMatMul", "com.microsoft"
+    fused.opset_import.add(domain="com.microsoft", version=1)
+    assert count(fused, {"x": (3, 5)})["FusedMatMul"].operations == 2 * 3 * 7 * 5
+    fused.graph.node[0].op_type = "SomethingElse"
+    assert count(fused, {"x": (3, 5)})["SomethingElse"].unknown == 1
 
 
 def test_parameters() -> None:
@@ -136,8 +164,8 @@ def test_bench_tells_of_both() -> None:
     assert made.predicted == (1.0, 1.0)
     document: Any = json.loads(json.dumps(made.to_dict()))
     titles = [row[0] for row in words.costs(document)]
-    assert titles[0] == "session made in"
-    assert titles[-1] == "bytes moved, counted"
+    assert titles[0] == "session made in, new process"
+    assert titles[-2:] == ["bytes moved, counted", "speedup, measured"]
     assert (
         bench(parse(CONV), parse(CONV), budget_s=0.1, levels=("all",)).original_footprint is None
     )
