@@ -14,6 +14,7 @@ from onnx import numpy_helper, parser
 from bnfold import equivalence, evaluation, runtime, yardstick
 from bnfold.equivalence import verify
 from bnfold.errors import InputError, ProviderUnavailable
+from bnfold.isolation import Sessions
 from bnfold.judge import Judge, OutOfTime
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>\n'
@@ -507,6 +508,38 @@ def test_the_runtimes_own_mistake_is_told() -> None:
     report = verify(model, folded)
     assert report
     assert any("the candidate avoids it" in note for note in report.notes)
+
+
+def test_any_mistake_of_the_runtime_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong result of the original at level all, whatever runtime is installed."""
+    original, other = network(), network()
+    opened = Sessions.open
+    broken = {id(original)}
+
+    def open_session(self: Sessions, model: Any, *, level: Any = "all", **options: Any) -> Any:
+        session = opened(self, model, level=level, **options)
+        return _Wrong(session) if level == "all" and id(model) in broken else session
+
+    monkeypatch.setattr(Sessions, "open", open_session)
+    report = verify(original, other)
+    assert report
+    (note,) = (n for n in report.notes if "breaks the original" in n)
+    assert note.endswith("the candidate avoids it")
+    broken.add(id(other))
+    report = verify(original, other)
+    assert report
+    (note,) = (n for n in report.notes if "breaks the original" in n)
+    assert "avoids" not in note
+
+
+class _Wrong:
+    """A session whose results are a tenth too large."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def run(self, feeds: Any) -> Any:
+        return {name: np.float32(1.1) * v for name, v in self.session.run(feeds).items()}
 
 
 def test_an_output_that_never_changes_proves_little() -> None:
