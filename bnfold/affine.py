@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,8 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnfold.reasons import Reason, Refusal
+
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
+
+
+LARGEST = 1 << 24
+"""Numbers that an affine may hold where nothing that it is made of holds half as many."""
+
+
+def room_for(shape: Sequence[int], *parts: Array) -> None:
+    """Raises Refusal where an array of this shape would be out of proportion to its parts.
+
+    A file of some hundred bytes can ask for terabytes: by a Tile, or by a Slice of few channels.
+    """
+    count = math.prod(int(size) for size in shape)
+    if count > LARGEST and count > 2 * max((part.size for part in parts), default=0):
+        raise Refusal(Reason.TOO_LARGE, f"an affine of {count} numbers would be needed")
 
 
 @cache
@@ -77,6 +94,11 @@ class Affine:
         return cls(constant(1.0, shift.ndim), shift)
 
     @property
+    def size(self) -> int:
+        """How many numbers the larger of its arrays holds."""
+        return max(self.scale.size, self.shift.size)
+
+    @property
     def rank(self) -> int:
         """The rank of the values it applies to."""
         return self.scale.ndim
@@ -136,6 +158,9 @@ class Affine:
 
     def after(self, first: Affine) -> Affine:
         """Composition, `self(first(x))`: `(s2, t2) ∘ (s1, t1) = (s2*s1, s2*t1 + t2)`."""
+        if self.size * first.size > LARGEST:
+            parts = (self.scale, self.shift, first.scale, first.shift)
+            room_for(np.broadcast_shapes(*(part.shape for part in parts)), *parts)
         return Affine(self.scale * first.scale, self.scale * first.shift + self.shift)
 
     def inverse(self) -> Affine:
@@ -176,6 +201,7 @@ class Affine:
 
     def reshaped(self, shape: Sequence[int], full: Sequence[int]) -> Affine:
         """Broadcast each array to `full`, then reshape it to `shape`."""
+        room_for(full, self.scale, self.shift)
         return self.moved(lambda a: np.broadcast_to(a, full).reshape(shape))
 
     def taken(self, indices: Array, axis: int) -> Affine:
@@ -191,6 +217,7 @@ class Affine:
         def join(arrays: Sequence[Float64], fill: float) -> Float64:
             shape = [max(a.shape[d] for a in arrays) for d in range(arrays[0].ndim)]
             shape[axis] = int(ends[-1])
+            room_for(shape, *arrays)
             whole = np.full(shape, fill)
             for array, start, end in zip(arrays, ends[:-1], ends[1:], strict=True):
                 if array.size > 1 or array.item() != fill:

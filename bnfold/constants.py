@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from bnfold.affine import Affine
+from bnfold.affine import Affine, room_for
 from bnfold.reasons import Reason, Refusal
 
 Array = NDArray[Any]
@@ -115,6 +116,8 @@ class Constant:
             shape = shape[1:]
         if shape == self.shape and affine.rank == self.rank:
             return AffineConstant(self, affine)
+        if math.prod(shape) > 2 * self.size:
+            room_for(shape, affine.scale, affine.shift)
         return Constant(lambda: affine.apply(self.exact()).reshape(shape), shape, self.dtype)
 
     def value(self) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def verify(
         )
         proof = _Proof(original, candidate, evidence, models, sessions, progress)
         if not plain:
-            evaluate(evidence, *models, judge_seconds, proof.say)
+            judges = partial(sessions.judge, original), partial(sessions.judge, candidate)
+            evaluate(evidence, models, judges, judge_seconds, proof.say)
         with np.errstate(all="ignore"):  # infinities are compared, not computed with
             for provider in providers or (CPU,):
                 proof.compare_on(provider)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,6 +24,14 @@ DETERMINISTIC = frozenset(
     ).split()
 )
 """Operators of the default domain whose outputs are computed when all their inputs are known."""
+
+BROADCASTING = frozenset(
+    (
+        "Add Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Pow Sub Sum "
+        "Where"
+    ).split()
+)
+"""Those whose inputs are broadcast to one shape."""
 
 GROWING = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Tile"})
 """Those whose output can be far larger than their inputs."""
@@ -84,7 +93,7 @@ def computed(node: Node, index: int, constants: list[Constant | None]) -> Array 
     if run is not None:
         return run(node, constants)
     known = [(v is None) == (c is None) for v, c in zip(node.inputs, constants, strict=True)]
-    if not all(known) or (node.op_type in GROWING and not is_small(node, constants)):
+    if not all(known) or not is_in_proportion(node, constants):
         return None
     return by_reference(node, index, [None if c is None else c.value() for c in constants])
 
@@ -128,6 +137,32 @@ def by_reference(node: Node, index: int, arrays: list[Array | None]) -> Array | 
         # Whatever the reference evaluator cannot do is not a constant to us; the walk stops there.
         return None
     return np.asarray(list(results)[index])
+
+
+def is_in_proportion(node: Node, constants: list[Constant | None]) -> bool:
+    """Whether the output is not far larger than what the file holds."""
+    if node.op_type in GROWING:
+        return is_small(node, constants)
+    given = [c for c in constants if c is not None]
+    try:
+        count = math.prod(result_shape(node, given))
+    except (LookupError, ValueError):  # inputs that do not fit together have no result
+        return False
+    return count < LARGEST or count <= 2 * max(c.size for c in given)
+
+
+def result_shape(node: Node, given: list[Constant]) -> tuple[int, ...]:
+    """The shape of the output, or one with as many elements or more. Raises ValueError."""
+    shapes = [c.shape for c in given]
+    if node.op_type == "MatMul" and len(given) == 2 and min(len(s) for s in shapes) > 1:
+        rows, columns = shapes
+        return (*np.broadcast_shapes(rows[:-2], columns[:-2]), rows[-2], columns[-1])
+    if node.op_type == "Gather" and len(given) == 2:
+        axis = node.attributes.get("axis", 0)
+        return (*shapes[0][:axis], *shapes[1], *shapes[0][axis + 1 or len(shapes[0]) :])
+    if node.op_type in BROADCASTING:
+        return np.broadcast_shapes(*shapes)
+    return max(shapes, key=math.prod)
 
 
 def is_small(node: Node, constants: list[Constant | None]) -> bool:

@@ -8,7 +8,7 @@ not reached at all is held against the runtime's noise, and a note says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -16,24 +16,33 @@ import onnx
 from bnfold.evidence import Evidence, Values, as_tensors
 from bnfold.feeds import Sample
 from bnfold.memory import shortage
-from bnfold.runtime import expose
 
 if TYPE_CHECKING:
-    from bnfold.judge import Judge
+    from bnfold.isolation import IsolatedJudge
     from bnfold.stored import StoredModel
 
 Say = Callable[[str, int, int], None]
+MakeJudge = Callable[[Collection[str]], "IsolatedJudge"]
 
 JUDGE_COPIES = 3
 """How often the judge holds a float32 weight's bytes: as it is read, and in float64."""
 
 
 def evaluate(
-    evidence: Evidence, original: StoredModel, candidate: StoredModel, seconds: float, say: Say
+    evidence: Evidence,
+    models: tuple[StoredModel, StoredModel],
+    judges: tuple[MakeJudge, MakeJudge],
+    seconds: float,
+    say: Say,
 ) -> None:
-    """Fill `evidence` with the float64 values of both models; `seconds` bounds all of it."""
+    """Fill `evidence` with the float64 values of both models; `seconds` bounds all of it.
+
+    Each of `judges` makes the evaluation of one model, with some tensors as further outputs.
+    """
     # Imported here: the reference evaluator takes a third of a second to load.
-    from bnfold.judge import Judge, OutOfTime, Unjudgeable
+    from bnfold.judge import OutOfTime, Unjudgeable
+
+    original, candidate = models
 
     deadline = time.monotonic() + seconds
     short = shortage(JUDGE_COPIES * original.byte_size)
@@ -41,9 +50,9 @@ def evaluate(
         evidence.drop_judge(f"no float64 evaluation: {short}; errors are held against the noise")
         return
     try:
-        whole, watched = original.whole(), evidence.deciding.watched
-        evidence.judge = Judge(expose(whole, watched) if watched else whole)
-        _Evaluation(evidence, evidence.judge, front_inputs(whole), deadline, say).run()
+        evidence.judge = judges[0](evidence.deciding.watched)
+        front = front_inputs(original.proto)
+        _Evaluation(evidence, evidence.judge, front, deadline, say).run()
     except OutOfTime:
         judged = sum(truth is not None for truth in evidence.truths)
         evidence.note(
@@ -55,14 +64,19 @@ def evaluate(
     if not any(truth is not None for truth in evidence.truths):
         evidence.mode = "noise"
     elif evidence.mode == "float64" and not shortage(JUDGE_COPIES * candidate.byte_size):
-        _evaluate_candidate(evidence, candidate, deadline, say)
+        _evaluate_candidate(evidence, judges[1], deadline, say)
 
 
 class _Evaluation:
     """The original on every sample, or on as much of each as fits."""
 
     def __init__(
-        self, evidence: Evidence, judge: Judge, front: frozenset[str], deadline: float, say: Say
+        self,
+        evidence: Evidence,
+        judge: IsolatedJudge,
+        front: frozenset[str],
+        deadline: float,
+        say: Say,
     ) -> None:
         self.evidence = evidence
         self.judge = judge
@@ -154,15 +168,14 @@ def first_rows(sample: Sample, inputs: frozenset[str], rows: int) -> Sample:
 
 
 def _evaluate_candidate(
-    evidence: Evidence, candidate: StoredModel, deadline: float, say: Say
+    evidence: Evidence, make_judge: MakeJudge, deadline: float, say: Say
 ) -> None:
     """The candidate too, in what is left of the time: how far apart the two functions are."""
-    from bnfold.judge import Judge, OutOfTime, Unjudgeable
+    from bnfold.judge import OutOfTime, Unjudgeable
 
     count = len(evidence.samples)
     try:
-        # Over the same weights, yet not kept: what is loaded here goes with the judge.
-        judge = Judge(candidate.over(candidate.proto).whole())
+        judge = make_judge(())
         for index, sample in enumerate(evidence.samples):
             say("judge", count + index, 2 * count)
             left = deadline - time.monotonic()

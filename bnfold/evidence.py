@@ -13,7 +13,7 @@ from bnfold.decisions import Deciding
 from bnfold.feeds import Sample
 
 if TYPE_CHECKING:
-    from bnfold.judge import Judge
+    from bnfold.isolation import IsolatedJudge
 
 Array = NDArray[Any]
 Values = dict[str, Array]
@@ -54,7 +54,7 @@ class Evidence:
     deciding: Deciding = field(default_factory=Deciding)
     truths: list[Values | None] = field(init=False)
     exact: list[Values | None] = field(init=False)
-    judge: Judge | None = None
+    judge: IsolatedJudge | None = None
     notes: list[str] = field(default_factory=list)
     made: tuple[Sample, ...] = field(init=False)
     """The samples as they were made or given, before the judge cut any."""

@@ -273,6 +273,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         The fold might exist; it was not searched to its end.
         """
     ),
+    Reason.TOO_LARGE: _explained(
+        """
+        On the way to the weights the affine would have to tell apart many more elements than the
+        model's own tensors do: a Tile repeats it, a Slice cuts a few channels out of billions, or
+        one affine differs along rows and another along columns. Such a model is hardly real; if
+        it is, nothing is lost but this fold.
+        """
+    ),
     Reason.CONFLICT: _explained(
         """
         Two paths lead from the node to one operator and ask different things of it, so no change

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
@@ -60,6 +61,7 @@ def fold(
     return fold_with(model, keep, reparameterize=reparameterize, keep_overridable=keep_overridable)
 
 
+@np.errstate(all="ignore")  # what is not finite is found by looking, and refused
 def fold_with(model: Model, keep: Iterable[str] = (), **switches: bool) -> FoldResult:
     """Fold with the switches of `Folding`, of which `fold` offers those that users need."""
     loaded = open_model(model)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +53,7 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from bnfold.worker import main; main()"
 )
+_JUDGING = "evaluating the model in float64"
 _WINDOWS_FLAGS = 0x08000200  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
 
 
@@ -81,8 +82,9 @@ class Here:
         return self.server.answer(name, args, keywords)
 
     def close(self) -> None:
-        """Let the sessions go."""
+        """Let everything go."""
         self.server.sessions.clear()
+        self.server.judges.clear()
 
 
 class Child:
@@ -288,6 +290,7 @@ class Sessions:
         self._scratch = contextlib.ExitStack()
         self._files: dict[int, tuple[onnx.ModelProto, Path]] = {}
         self._open: dict[int, int] = {}  # the bytes of each open session, the oldest first
+        self._judges: set[int] = set()
         self._unheld: list[int] = []
         self._sizes: dict[str, int] = {}
         self._made = 0
@@ -325,6 +328,31 @@ class Sessions:
         self._made += 1
         return IsolatedSession(**self._load(handle), handle=handle)
 
+    def judge(self, model: Model, outputs: Collection[str] = ()) -> IsolatedJudge:
+        """A float64 evaluation of the model, with the tensors `outputs` too. Raises Unjudgeable.
+
+        It is made of the same arrays and loops wherever it runs; in the child it takes no memory
+        that the caller needs, and heeds no setting of the caller's.
+        """
+        made = IsolatedJudge(self, self._made, self._portable(model), tuple(outputs))
+        self._made += 1
+        made.prepare()
+        return made
+
+    def evaluate(self, judge: IsolatedJudge, *args: Any) -> dict[str, Any]:
+        """What the evaluation gives; it is prepared again after a crash."""
+        if judge.key not in self._judges or self._ends != self._caller.ends:
+            judge.prepare()
+        values: dict[str, Any] = self._caller.call("evaluate", judge.key, *args, doing=_JUDGING)
+        return values
+
+    def prepare(self, judge: IsolatedJudge) -> None:
+        """Load what an evaluation needs."""
+        self._notice_end()
+        self._release([])
+        self._caller.call("judge", judge.key, judge.model, judge.outputs, doing=_JUDGING)
+        self._judges.add(judge.key)
+
     def environment(self) -> dict[str, str]:
         """As `runtime.environment`, without loading the runtime in this process."""
         found: dict[str, str] = self._caller.call(
@@ -346,25 +374,35 @@ class Sessions:
         self._unheld.append(key)
 
     def _load(self, handle: _Handle) -> dict[str, Any]:
-        if self._ends != self._caller.ends:
-            self._open.clear()
-            self._ends = self._caller.ends
+        self._notice_end()
         size = COPIES * self._size(handle.model)
-        leaving = [self._unheld.pop() for _ in range(len(self._unheld))]
-        leaving += self._in_the_way(size, leaving)
-        for key in leaving:
-            self._open.pop(key, None)
-        if leaving:
-            self._caller.call("close", leaving, doing="closing a session")
+        self._release([])
+        self._release(self._in_the_way(size))
         fields: dict[str, Any] = self._caller.call(
             "open", handle.key, handle.model, handle.options, doing=f"loading {handle.text}"
         )
         self._open[handle.key] = size
         return fields
 
-    def _in_the_way(self, size: int, leaving: Sequence[int]) -> list[int]:
+    def _notice_end(self) -> None:
+        """In a new child nothing is open."""
+        if self._ends != self._caller.ends:
+            self._open.clear()
+            self._judges.clear()
+            self._ends = self._caller.ends
+
+    def _release(self, keys: Sequence[int]) -> None:
+        """Close these sessions, and what nobody holds any more."""
+        leaving = [*keys, *(self._unheld.pop() for _ in range(len(self._unheld)))]
+        for key in leaving:
+            self._open.pop(key, None)
+            self._judges.discard(key)
+        if leaving:
+            self._caller.call("close", leaving, doing="closing a session")
+
+    def _in_the_way(self, size: int) -> list[int]:
         """The oldest sessions, as many as must go for another of `size` bytes."""
-        held = {key: bytes_ for key, bytes_ in self._open.items() if key not in leaving}
+        held = dict(self._open)
         free = free_memory()
         going: list[int] = []
         for key in list(held):
@@ -433,6 +471,44 @@ class _Handle:
 
     def __del__(self) -> None:
         self.sessions.forget(self.key)
+
+
+class IsolatedJudge:
+    """A `bnfold.judge.Judge` in the child."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        key: int,
+        model: str | onnx.ModelProto,
+        outputs: tuple[str, ...],
+    ) -> None:
+        self.sessions, self.key, self.model, self.outputs = sessions, key, model, outputs
+
+    def run(
+        self, feeds: Feeds, seconds: float | None = None, *, single: bool = False
+    ) -> dict[str, Any]:
+        """As `Judge.run`: raises OutOfTime and Unjudgeable."""
+        with _crash_is_unjudgeable():
+            return self.sessions.evaluate(self, feeds, seconds, single)
+
+    def prepare(self) -> None:
+        """Load the model; once more where the child crashed. Raises Unjudgeable."""
+        with _crash_is_unjudgeable():
+            self.sessions.prepare(self)
+
+    def __del__(self) -> None:
+        self.sessions.forget(self.key)
+
+
+@contextlib.contextmanager
+def _crash_is_unjudgeable() -> Iterator[None]:
+    from bnfold.judge import Unjudgeable
+
+    try:
+        yield
+    except RuntimeCrashed as error:
+        raise Unjudgeable("it took more time or memory than there is") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -104,9 +103,11 @@ def _sentence(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Overflow, division by zero and the like are results here, not mishaps."""
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Overflow, division by zero and the like are results here, not mishaps.
+
+    Warnings of other kinds follow the filters of whoever calls: those belong to the whole process.
+    """
+    with np.errstate(all="ignore"):
         yield
 
 

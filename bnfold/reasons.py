@@ -31,6 +31,7 @@ class Reason(Enum):
     ZERO_SCALE = ("BNF211", "zero-scale", "the fold would have to divide by a zero scale")
     SEARCH_LIMIT = ("BNF212", "search-limit", "the walk was ended before it was complete")
     CONFLICT = ("BNF213", "conflict", "two paths ask different things of one operator")
+    TOO_LARGE = ("BNF214", "too-large", "the affine would hold far more numbers than the model")
     GEMM_BIAS = ("BNF301", "gemm-bias", "the product has no bias that can take the shift")
     PADDED_SHIFT = (
         "BNF302",

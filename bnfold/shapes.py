@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    numpy_helper,
+)
 
 from bnfold.graph import Graph, describe
 
 LARGEST = 256
 """Elements up to which a tensor keeps its data: shapes and axes are computed from such."""
 
+LONG = 1 << 20
+"""Elements above which a vector's values are not followed: it holds no sizes."""
+INFINITE = (1 << 31) - 1
+"""Where exporters end a Slice that has no end."""
+
 
 def infer_shapes(graph: Graph) -> None:
     """Tell each value its type and shape, where they can be inferred."""
+    bare = skeleton(graph.model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(skeleton(graph.model), data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(bare)
+        if not (is_complete(inferred.graph) or asks_for_long_vectors(inferred.graph)):
+            inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
     except Exception:
         # A graph that inference stumbles on is still folded by what its value infos say.
         return
@@ -23,6 +38,42 @@ def infer_shapes(graph: Graph) -> None:
             value = scope.values.get(info.name)
             if value is not None:
                 describe(value, info)
+
+
+def is_complete(graph: GraphProto) -> bool:
+    """Whether every value of a graph without subgraphs has a static shape already."""
+    known = {
+        info.name
+        for info in (*graph.value_info, *graph.output)
+        if info.type.tensor_type.HasField("shape")
+        and all(dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
+    }
+    made = (name for node in graph.node for name in node.output if name)
+    return len(graphs_of(graph)) == 1 and known.issuperset(made)
+
+
+def asks_for_long_vectors(graph: GraphProto) -> bool:
+    """Whether a vector is, or may be made, so long that following its elements takes minutes."""
+    for inner in graphs_of(graph):
+        for info in (*inner.input, *inner.value_info, *inner.output):
+            shape = info.type.tensor_type.shape.dim
+            if len(shape) == 1 and shape[0].dim_value > LONG:
+                return True
+        held = [a.t for node in inner.node for a in node.attribute if a.HasField("t")]
+        if any(map(holds_long_size, (*inner.initializer, *held))):
+            return True
+    return False
+
+
+def holds_long_size(tensor: TensorProto) -> bool:
+    """Whether a tensor of sizes holds one above LONG; the largest integers mean "to the end"."""
+    if tensor.data_type != TensorProto.INT64 or not (tensor.raw_data or tensor.int64_data):
+        return False
+    try:
+        sizes = numpy_helper.to_array(tensor)
+    except ValueError:
+        return False
+    return bool(((sizes > LONG) & (sizes < INFINITE)).any())
 
 
 def graphs_of(graph: GraphProto) -> list[GraphProto]:

@@ -31,8 +31,9 @@ UPGRADE = "pip install --upgrade onnx, or export the model with an older opset"
 def checked(model: ModelProto, name: str = "the model") -> ModelProto:
     """The model, its nodes in order; ModelError, with a message about `name`, if it is unsound."""
     try:
-        model = in_order(model)
         _check_versions(model)
+        _check_operators(model.graph)
+        model = in_order(model)
         _check_texts(model)
         _check_names(model)
         for owner, tensor in tensors(model):
@@ -69,6 +70,12 @@ def _check_versions(model: ModelProto) -> None:
                 f"and onnx {onnx.__version__} knows 1 to {known}",
                 UPGRADE,
             )
+
+
+def _check_operators(graph: GraphProto) -> None:
+    """First of all, for a file of two bytes a node: everything else takes longer to say so."""
+    if not all(node.op_type for node in graph.node):
+        raise ModelError("a node of it has no operator", EXPORT_AGAIN)
 
 
 def _schema_versions() -> dict[str, tuple[int, int]]:

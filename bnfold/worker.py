@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -25,10 +26,11 @@ Progress = Callable[[str, int, int], None]
 
 
 class Server:
-    """Calls functions by name, and holds the sessions that are open."""
+    """Calls functions by name, and holds sessions and float64 evaluations by their keys."""
 
     def __init__(self) -> None:
         self.sessions: dict[int, Any] = {}
+        self.judges: dict[int, Any] = {}
 
     def answer(
         self,
@@ -45,7 +47,7 @@ class Server:
             keywords = {**keywords, "progress": progress}
         return getattr(import_module(module), function)(*args, **keywords)
 
-    def open(self, key: int, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def open(self, key: int, model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         """Open a session and keep it under `key`; all of its fields but the handle."""
         from bnfold.runtime import open_session
 
@@ -58,10 +60,27 @@ class Server:
         values: dict[str, Any] = self.sessions[key].run(feeds)
         return values
 
+    def judge(self, key: int, model: Any, outputs: Sequence[str]) -> None:
+        """Prepare a float64 evaluation of a model, and keep it under `key`."""
+        from bnfold.judge import Judge
+        from bnfold.modelio import load_model
+        from bnfold.runtime import expose
+
+        self.judges[key] = Judge(expose(load_model(model), outputs))
+
+    def evaluate(
+        self, key: int, feeds: Mapping[str, Any], seconds: float | None, single: bool
+    ) -> dict[str, Any]:
+        """Run the evaluation under `key`."""
+        options = {"single": True} if single else {}
+        values: dict[str, Any] = self.judges[key].run(feeds, seconds, **options)
+        return values
+
     def close(self, keys: Sequence[int]) -> None:
-        """Let sessions go."""
+        """Let sessions and evaluations go."""
         for key in keys:
             self.sessions.pop(key, None)
+            self.judges.pop(key, None)
 
 
 def main() -> None:
@@ -133,6 +152,7 @@ def _private_stdout() -> IO[bytes]:
 def _prepare() -> None:
     """Leave interrupts to the parent, end with it, and be the first to go when memory is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # of onnx's evaluator, about values that are not finite
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", "ascii")

@@ -14,6 +14,7 @@ NO_GRAPH_ALONE = {
     Reason.KEPT_BY_REQUEST,  # it takes a caller who asks
     Reason.NOT_EQUIVALENT,  # and this one a proof that fails
     Reason.SEARCH_LIMIT,  # hundreds of operators
+    Reason.TOO_LARGE,  # millions of elements
     Reason.ILL_CONDITIONED,
     Reason.UNREAD,
     Reason.UNSUPPORTED_DTYPE,

@@ -17,6 +17,9 @@ from bnfold.graph import Graph, Node, Value
 from bnfold.reasons import Refusal
 from bnfold.report import MergedBlock
 
+WIDEST = 4096
+"""Addends of a sum above which it is no block of branches, and not worth the search."""
+
 
 class Merging:
     """One run over one graph, which it changes."""
@@ -64,7 +67,7 @@ class Merging:
 
     def merge_sum(self, sum_: Tree) -> None:
         """Merge the branches of a sum; the other addends stay."""
-        if any(node.name in self.keep for node in sum_.nodes):
+        if len(sum_.addends) > WIDEST or any(node.name in self.keep for node in sum_.nodes):
             return
         done: list[tuple[Cluster, Operator]] = []
         biases: list[Addend] = []

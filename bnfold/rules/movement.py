@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bnfold.affine import Affine
+from bnfold.affine import Affine, room_for
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, backward_outputs, forward, only
 from bnfold.rules.shared import (
@@ -54,6 +54,7 @@ def cuts(
     if axis not in affine.axes:
         return [affine] * count
     ends = np.cumsum([0, *sizes()])
+    room_for([ends[-1]], affine.scale, affine.shift)
     return [affine.taken(np.arange(a, b), axis) for a, b in pairwise(ends)]
 
 
@@ -141,6 +142,7 @@ def picked(affine: Affine, axis: int, indices: Array, size: int) -> Affine:
 
     def spread(array: Array, fill: float) -> Array:
         shape = [*array.shape]
+        room_for([*shape[:axis], size, *shape[axis + 1 :]], array)
         shape[axis] = len(indices)
         wide = np.broadcast_to(array, shape)
         shape[axis] = size
@@ -208,6 +210,7 @@ def spread_slice(op: Operator, affine: Affine, axes: set[int]) -> Step:
     for axis, cut in slices(op, affine.rank).items() if axes else ():
         if axis in axes:
             size = size_of(op.shape(0), axis, "the input of Slice")
+            room_for([size], affine.scale, affine.shift)
             affine = picked(affine, axis, np.arange(size)[cut], size)
     return Step(inputs={0: affine})
 
@@ -299,9 +302,9 @@ def tile_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     require_uniform(affine, [d for d, n in enumerate(counts) if n is None], "Tile")
 
     def repeat(array: Array) -> Array:
-        return np.tile(
-            array, [n or 1 if s > 1 else 1 for n, s in zip(counts, array.shape, strict=True)]
-        )
+        times = [n or 1 if s > 1 else 1 for n, s in zip(counts, array.shape, strict=True)]
+        room_for([*array.shape, *times], array)
+        return np.tile(array, times)
 
     return Step(outputs={0: affine.moved(repeat)})
 
@@ -312,6 +315,7 @@ def tile_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
 def blocks(channels: Array, size: int, mode: str) -> Array:
     """`(C,) -> (C * size ** 2,)`: the affine of each channel for all its sub-pixels."""
     count = size * size
+    room_for([count, *channels.shape], channels)
     return np.tile(channels, count) if mode == "DCR" else np.repeat(channels, count)
 
 

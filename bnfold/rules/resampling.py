@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bnfold.affine import Affine
+from bnfold.affine import Affine, room_for
 from bnfold.constants import Constant
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, commutes, forward, only
@@ -193,6 +193,7 @@ def extended(affine: Affine, mixed: Mapping[int, tuple[int, int]]) -> Affine:
         sizes = np.broadcast_shapes(affine.scale.shape, affine.shift.shape)
         shape = [sizes[axis] if axis in mixed else n for axis, n in enumerate(array.shape)]
         pads = [mixed.get(axis, (0, 0)) for axis in range(array.ndim)]
+        room_for([n + sum(pair) for n, pair in zip(shape, pads, strict=True)], array)
         return np.pad(np.broadcast_to(array, shape), pads, constant_values=fill)
 
     return Affine(extend(affine.scale, 1.0), extend(affine.shift, 0.0))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bnfold.affine import Affine
+from bnfold.affine import Affine, room_for
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Dim, Operator, Shape, Step, backward, forward, only
 from bnfold.rules.shared import Array, normal_axis, vector
@@ -64,6 +64,7 @@ def reshaped(affine: Affine, source: Shape, target: Shape) -> Affine:
             else:
                 full += known(source[i:k])
                 result += known(target[j:m])
+        room_for(full, array)
         return np.broadcast_to(array, full).reshape(result)
 
     return affine.moved(move)
