@@ -30,8 +30,8 @@ class Verdict:
 
 
 def number(value: float) -> str:
-    """Three digits, which is more than most figures deserve."""
-    return f"{value:.3g}"
+    """Three digits, which is more than most figures deserve; thousands in full."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def ratio(value: float) -> str:

@@ -50,7 +50,7 @@ FILLED = (
     "how long they take:"
 )
 HEADER = (
-    "| model | BatchNormalization folded | nodes | runtime's default level | what gains it there "
+    "| model | BatchNormalization folded | nodes | runtime's default level | what that comes from "
     "| optimizations off |\n| --- | --- | --- | --- | --- | --- |"
 )
 

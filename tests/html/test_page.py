@@ -197,7 +197,22 @@ def test_work_has_no_bar_for_what_cannot_be_seen() -> None:
     drawn = text[text.index("Work by operator type") :].split("</svg>")[0]
     assert "Conv" in drawn
     assert "Tiny" not in drawn
-    assert "Of 1 types the shapes or costs are not known" in drawn
+    assert "Shapes or costs of 1 more type are not known" in drawn
+
+
+@pytest.mark.parametrize(
+    ("value", "words_"),
+    [
+        (0.0123456, "0.0123"),
+        (999.4, "999"),
+        (4000.0, "4,000"),
+        (-1234.5, "-1,234"),
+        (1e9, "1e+09"),
+    ],
+)
+def test_numbers(value: float, words_: str) -> None:
+    """Three digits; thousands in full, until they are too long to read."""
+    assert words.number(value) == words_
 
 
 def test_a_failed_proof_says_so() -> None:

@@ -61,7 +61,8 @@ def work(before: Mapping[str, Json], after: Mapping[str, Json]) -> Picture | Non
         axes.set_xlabel(label)
     canvas.legend()
     left = len({*before, *after}) - len(known)
-    unknown = f" Of {left} types the shapes or costs are not known." if left else ""
+    types = "type" if left == 1 else "types"
+    unknown = f" Shapes or costs of {left} more {types} are not known." if left else ""
     caption = (
         "What the nodes in the files would do, each reading its inputs and writing its outputs "
         f"once; a runtime that merges operators moves less.{unknown}"

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from bnfold.html.axis import cut, positive, power
-from bnfold.html.canvas import FOLDED, ORIGINAL, Canvas, Picture
+from bnfold.html.canvas import FOLDED, INK, ORIGINAL, Canvas, Picture
 from bnfold.html.words import number
 
 Json = Mapping[str, Any]
@@ -97,9 +97,10 @@ def _ranges(
     thin = float(np.clip(120 / len(parts), 0.5, 2))
     axes.vlines(place, low, high, color=color, linewidth=thin)
     axes.vlines(place, first, third, color=color, linewidth=3 * thin)
-    axes.plot(
-        place, middle, marker, color=color, markersize=2 + 1.5 * thin, label=label, linestyle=""
-    )
+    # with an edge, for it is lost in a thick bar of its own colour
+    edge: dict[str, Any] = {"markeredgecolor": INK, "markeredgewidth": 0.6}
+    size = 2 + 1.5 * thin
+    axes.plot(place, middle, marker, color=color, markersize=size, label=label, **edge, ls="")
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
     axes.yaxis.set_major_formatter(power)

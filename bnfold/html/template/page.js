@@ -21,6 +21,10 @@
     if (name) element.className = name;
     return element;
   };
+  const number = (value) =>
+    Math.abs(value) >= 1000 && Math.abs(value) < 1e7
+      ? Math.round(value).toLocaleString("en")
+      : value.toPrecision(3);
   const cell = (row, index) => row.cells[index].textContent;
 
   const sites = Array.from(body.rows, (row, index) => ({
@@ -87,8 +91,8 @@
     const inner = result.createTBody();
     rows.forEach(([name, [channels, low, , middle, , high]]) => {
       const row = inner.insertRow();
-      const ratio = low > 0 ? (high / low).toPrecision(3) : "one is zero";
-      const values = [low, middle, high].map((value) => value.toPrecision(3));
+      const ratio = low > 0 ? number(high / low) : "one is zero";
+      const values = [low, middle, high].map(number);
       [name, channels, ...values, ratio].forEach((value) => (row.insertCell().textContent = value));
     });
     const wrapper = make("div", "", "scroll");
