@@ -13,6 +13,8 @@ from bnfold_models.perceptrons import (
     ACTIVATIONS,
     DIGITS,
     HIDDEN,
+    MNIST,
+    TEXTBOOK,
     fashion,
     perceptron,
     textbook,
@@ -31,7 +33,15 @@ def _registry() -> dict[str, Callable[[], Network]]:
             networks[f"digits-{ending}"] = partial(
                 perceptron, activation, normalized, input_shape=DIGITS
             )
-        networks[f"textbook-{activation}"] = partial(textbook, activation)
+        for prefix, shape in (("textbook", DIGITS), ("mnist-textbook", MNIST)):
+            ending = f"{prefix}-{activation}"
+            networks[ending] = partial(textbook, activation, input_shape=shape)
+            networks[f"{ending}-bias"] = partial(
+                textbook, activation, bias=True, input_shape=shape
+            )
+            networks[f"{ending}-after"] = partial(
+                perceptron, activation, len(TEXTBOOK), input_shape=shape, hidden=TEXTBOOK
+            )
     networks["fashion"] = fashion
     networks["images-logistic"] = logistic
     networks["images-wide"] = wide

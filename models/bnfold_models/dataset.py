@@ -16,6 +16,7 @@ class DataError(Exception):
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(f"{message}; {hint}")
+        self.message = message
         self.hint = hint
 
 

@@ -17,6 +17,9 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn
 HIDDEN = (512, 256, 128, 64)
 """Widths of the hidden layers of the MNIST perceptron and of its 8x8 member."""
 
+TEXTBOOK = (256, 128, 64)
+"""Widths of the hidden layers of the textbook's perceptron."""
+
 CLASSES = 10
 
 DIGITS = (1, 8, 8)
@@ -67,7 +70,7 @@ def textbook(
     *,
     bias: bool = False,
     input_shape: tuple[int, int, int] = DIGITS,
-    hidden: Sequence[int] = (256, 128, 64),
+    hidden: Sequence[int] = TEXTBOOK,
 ) -> Network:
     """The textbook order: Dense without bias, BN, activation.
 

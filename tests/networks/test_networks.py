@@ -17,6 +17,8 @@ LAYERS = {
     "Linear Sigmoid Linear Sigmoid Linear",
     "fashion": "Flatten BatchNorm1d Linear ReLU BatchNorm1d Linear ReLU BatchNorm1d "
     "Linear Softmax",
+    "textbook-relu-after": "Flatten Linear ReLU BatchNorm1d Linear ReLU BatchNorm1d "
+    "Linear ReLU BatchNorm1d Linear",
     "textbook-relu": "Flatten Linear BatchNorm1d ReLU Linear BatchNorm1d ReLU "
     "Linear BatchNorm1d ReLU Linear",
     "images-logistic": "BatchNorm2d Flatten Linear",
@@ -62,7 +64,12 @@ def test_the_registry_holds_every_family() -> None:
         for activation in ("relu", "sigmoid")
         for count in range(5)
     }
-    others = {"fashion", "textbook-relu", "textbook-sigmoid"}
+    others = {"fashion"} | {
+        f"{prefix}textbook-{activation}{variant}"
+        for prefix in ("", "mnist-")
+        for activation in ("relu", "sigmoid")
+        for variant in ("", "-bias", "-after")
+    }
     images = {"images-logistic", "images-wide", "images-deep"}
     assert set(REGISTRY) == perceptrons | others | images
 

@@ -23,7 +23,10 @@ SHIPPED = Path(__file__).parents[2] / "models" / "trained"
 
 NORMALIZED = [
     # The digits family is that of mnist with fewer pixels, and its files are tested below.
-    pytest.param(name, marks=[pytest.mark.slow] if name.startswith("digits") else [])
+    pytest.param(
+        name,
+        marks=[pytest.mark.slow] if name.startswith(("digits", "mnist-textbook")) else [],
+    )
     for name in REGISTRY
     if not name.endswith("bn0")
 ]
