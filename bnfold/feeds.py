@@ -304,7 +304,9 @@ def _check_array(array: Array, spec: InputSpec, sizes: dict[str, int], where: st
         known = sizes.setdefault(want, got) if isinstance(want, str) else want
         fits = fits and known == got
     if not fits:
+        symbols = (d for d in spec.shape if isinstance(d, str))
+        seen = ", ".join(f"{s} is {sizes[s]}" for s in dict.fromkeys(symbols) if s in sizes)
         raise InputError(
-            f"{where}: input {spec} was given {found}",
+            f"{where}: input {spec} was given {found}" + (f", where {seen}" if seen else ""),
             "reshape the data to the model's sizes",
         )

@@ -23,6 +23,11 @@ Sizes = Mapping[str, int]
 COMMON = (32, 64, 224, 16, 128, 8, 1, 256, 48, 96, 3, 4, 2, 10, 320, 416, 512, 640, 640, 80, 24)
 """Sizes that networks were seen to need, the likeliest first and large ones late."""
 
+ONLY_NUMBERS = (
+    "only tensors of numbers and booleans can be fed; `bnfold optimize --no-verify --no-bench` "
+    "folds such a model unproven"
+)
+
 TRIES = 150
 """How many combinations of sizes a search runs before it gives up."""
 
@@ -102,8 +107,9 @@ def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
     if not value.type.HasField("tensor_type"):
         kind = (value.type.WhichOneof("value") or "untyped").removesuffix("_type")
         raise InputError(
-            f"input {value.name} is a {kind}, which bnfold cannot feed",
-            "only tensors of numbers and booleans can be fed",
+            f"input {value.name} is {'an' if kind[0] in 'aeiou' else 'a'} {kind}, "
+            "which bnfold cannot feed",
+            ONLY_NUMBERS,
         )
     element = value.type.tensor_type.elem_type
     dtype = None
@@ -113,7 +119,7 @@ def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
         raise InputError(
             f"input {value.name} holds {TensorProto.DataType.Name(element).lower()} values, "
             "which bnfold cannot feed",
-            "only tensors of numbers and booleans can be fed",
+            ONLY_NUMBERS,
         )
     return dtype
 
