@@ -174,7 +174,7 @@ def optimize(
             equivalence=proof,
             speed=measured,
             output=None if output is None else str(output),
-            data=None if output is None or draft.data is None else str(draft.data),
+            data=None if output is None or draft.data is None else str(beside(output, draft.data)),
             original_bytes=original.byte_size,
             bytes=folds.stored.byte_size,
             anatomy=dissect(original, made, folds),
@@ -184,6 +184,11 @@ def optimize(
             draft.publish()
             result = dataclasses.replace(result, stored=open_model(output))
     return result
+
+
+def beside(output: str | Path, data: Path) -> Path:
+    """A data file as a user names it who named the model so."""
+    return Path(output).with_name(data.name)
 
 
 def is_changed(folds: FoldReport) -> bool:

@@ -38,9 +38,10 @@ SEARCHED = 1 << 26
 class Draft:
     """A model in the making: in a folder beside `target`, until it is published there."""
 
-    def __init__(self, folder: Path, target: Path, *, force: bool) -> None:
+    def __init__(self, folder: Path, named: Path, *, force: bool) -> None:
         self.folder = folder
-        self.target = target
+        self.named = named
+        self.target = target = named.resolve()  # a link stays a link; what it points at goes
         self.force = force
         self.path = folder / target.name
         self._layout: Layout | None = None
@@ -56,13 +57,14 @@ class Draft:
             layout = Layout(model, f"{self.target.name}.data", external=external)
             self._data = self.folder / self._data_name() if layout.has_data else None
             if self._data is not None:
+                self._refuse_link()
                 layout.relocate(self._data.name)
                 with _written(self._data) as file:
                     layout.write_data(file)
             with _written(self.path) as file:
                 layout.write_model(file)
         except OSError as error:
-            raise unwritable(self.target, error) from None
+            raise unwritable(self.named, error) from None
         self._layout = layout
         return self.path
 
@@ -70,6 +72,14 @@ class Draft:
     def outgrown(self) -> bool:
         """Whether there is a data file only because the model would pass 2 GiB without."""
         return self._layout is not None and self._layout.outgrown
+
+    def _refuse_link(self) -> None:
+        """Raise OutputError for a link: runtimes look for data beside it, where it is not."""
+        if self.named.is_symlink():
+            raise OutputError(
+                f"{self.named} is a link, and a data file would not be found beside it",
+                "name the file that it points at, or pass --embed",
+            )
 
     @property
     def is_written(self) -> bool:
@@ -90,7 +100,8 @@ class Draft:
                 return name
             if not self.force:
                 raise OutputError(
-                    f"{place} already exists", "pass --force, or another path with -o"
+                    f"{self.named.with_name(name)} already exists",
+                    "pass --force, or another path with -o",
                 )
             if place.is_file() and not is_mentioned(place, self.target):
                 return name
@@ -102,7 +113,7 @@ class Draft:
         Raises OutputError.
         """
         assert self._layout is not None
-        check_output(self.target, force=self.force)
+        check_output(self.named, force=self.force)
         try:
             before = _data_files(self.target)
             with contextlib.suppress(OSError):
@@ -112,7 +123,7 @@ class Draft:
             self.path.replace(self.target)
             sync_folder(self.target.parent)
         except OSError as error:
-            raise unwritable(self.target, error) from None
+            raise unwritable(self.named, error) from None
         for old in before - {self.data}:
             if old.parent == self.target.parent and not is_mentioned(old, self.target):
                 with contextlib.suppress(OSError):
@@ -152,14 +163,14 @@ def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]
             yield Draft(Path(name), Path(name, "model.onnx"), force=True)
         return
     check_output(target, force=force)
-    path = Path(target).resolve()  # a link stays a link; what it points at is replaced
+    path = Path(target).resolve()
     folder = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise unwritable(Path(target), error) from None
     try:
-        yield Draft(folder, path, force=force)
+        yield Draft(folder, Path(target), force=force)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

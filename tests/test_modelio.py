@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -536,33 +533,6 @@ def test_past_two_gibibytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for entry in onnx.load(path, load_external_data=False).graph.initializer[-1].external_data:
         if entry.key == "offset":
             assert int(entry.value) % layout.ALIGNMENT == 0
-
-
-KILLED = """
-import os, signal, sys
-import onnx
-from bnfold.modelio import save_model
-model = onnx.parser.parse_model(sys.argv[2])
-print("ready", flush=True)
-while True:
-    save_model(model, sys.argv[1])
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_killed_while_writing(path: Path) -> None:
-    """A process killed at any moment leaves the old or the new model, never half of one."""
-    for delay in (0.01, 0.02, 0.03):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(path), SMALL], stdout=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        timer = threading.Timer(delay, process.kill)
-        timer.start()
-        process.communicate()
-        if path.exists():
-            assert load_model(path) == small()
 
 
 # -- corpus -------------------------------------------------------------------------------------

@@ -402,6 +402,17 @@ InPlace = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+ExternalData = Annotated[
+    bool | None,
+    typer.Option(
+        "--external-data/--embed",
+        metavar="",
+        help="Keep large weights in a data file beside the model (OUTPUT.data), or inside it; "
+        "as the input has them if not given.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(

@@ -74,10 +74,10 @@ class Maker:
         place = {"location": self.location, "offset": self.file.tell(), "length": 4 * count}
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
-        spread = (high - low) / (shape[-1] ** 0.5 if count > 1 << 20 else 1)
+        scale = np.float32((3 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 1.0)
         for start in range(0, count, 1 << 22):
             block = self.rng.random(min(1 << 22, count - start), np.float32)
-            self.file.write((low * (count <= 1 << 20) + np.float32(spread) * block).tobytes())
+            self.file.write((scale * (np.float32(low) + np.float32(high - low) * block)).tobytes())
         self.weights.append(tensor)
         self.largest = max(self.largest, 4 * count)
         self.budget -= 4 * count

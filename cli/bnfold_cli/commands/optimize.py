@@ -24,6 +24,7 @@ def optimize(
     report: options.Report = None,
     force: options.Force = False,
     in_place: options.InPlace = False,
+    external_data: options.ExternalData = None,
     dry_run: options.DryRun = False,
     keep: options.Keep = None,
     no_reparameterize: options.Reparameterize = False,
@@ -87,6 +88,7 @@ def optimize(
             threads=threads,
             progress=progress,
             **given(
+                external=external_data,
                 samples=samples,
                 judge_seconds=judge_seconds,
                 budget_s=budget,
@@ -97,6 +99,7 @@ def optimize(
     console.show(render.optimize(result, str(model), verbose=verbose, dry_run=dry_run))
     document = document_of("optimize", result.to_dict(), model=model)
     files += file_of("folded", target)
+    files += file_of("weights", None if result.data is None else Path(result.data))
     document |= {"reproduce": typed(context), "files": files}
     if certifier is not None:
         certifier(target or result.model, result.equivalence, result.folds)

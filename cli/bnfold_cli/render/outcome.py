@@ -41,9 +41,10 @@ def _wrote(result: OptimizeResult, dry_run: bool) -> Line:
     if result.output is None:
         would = "Wrote nothing (--dry-run)" if dry_run else "Wrote nothing"
         return line(f"{would}; it would be {nodes}{size}")
+    written = " and ".join(filter(None, (result.output, result.data)))
     if not changed:
-        return line(f"Wrote {result.output}, the same model, for what comes next in a pipeline")
-    return line(f"Wrote {result.output} ({nodes}{size})")
+        return line(f"Wrote {written}, the same model, for what comes next in a pipeline")
+    return line(f"Wrote {written} ({nodes}{size})")
 
 
 def _sizes(before: int, after: int) -> str:

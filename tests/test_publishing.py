@@ -1,0 +1,353 @@
+"""A model takes its place with its data, whole or not at all, whatever happens on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from bnfold import layout, weights
+from bnfold.errors import OutputError
+from bnfold.modelio import load_model, open_model, save_model
+from bnfold.pipeline import optimize
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and forks")
+
+
+def network(value: float = 1.0) -> onnx.ModelProto:
+    """Weights that all hold one value, one of them large."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,64] x) => (float[N,64] y) '
+        "{ h = MatMul(x, w) k = Relu(h) y = BatchNormalization(k, s, b, m, v) z = Add(y, s) }"
+    )
+    for name, shape in {"w": (64, 64), "s": 64, "b": 64, "m": 64, "v": 64}.items():
+        tensor = numpy_helper.from_array(np.full(shape, value, np.float32), name)
+        model.graph.initializer.append(tensor)
+    return model
+
+
+def external(path: Path, value: float = 1.0, location: str = "weights.bin") -> Path:
+    onnx.save(network(value), path, save_as_external_data=True, location=location)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def location(path: Path) -> set[str]:
+    model = onnx.load(path, load_external_data=False)
+    return {
+        e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "net.onnx"
+
+
+# -- which kind ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [None, True, False])
+@pytest.mark.parametrize("has_data", [True, False])
+def test_kind(path: Path, has_data: bool, kind: bool | None) -> None:
+    """Weights are kept as they were, or as it is asked for; the model is the same."""
+    onnx.save(network(), path, save_as_external_data=has_data, location="weights.bin")
+    target = path.with_name("out.onnx")
+    save_model(open_model(path), target, external=kind)
+    assert load_model(target) == network()
+    expected = has_data if kind is None else kind
+    assert location(target) == ({"out.onnx.data"} if expected else set())
+    onnx.checker.check_model(target)
+
+
+def test_what_is_small_stays_inside(path: Path) -> None:
+    """Tensors below onnx's own threshold stay in the model file; the others are aligned."""
+    save_model(network(), path, external=True)
+    for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        assert bool(entries) == (tensor.name == "w")
+        assert int(entries.get("offset", 0)) % layout.ALIGNMENT == 0
+
+
+def test_past_two_gibibytes_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that would pass protobuf's limit gets a data file, and the report has a line."""
+    monkeypatch.setattr(layout, "PROTOBUF_LIMIT", 8000)
+    result = optimize(network(), path, bench=False, external=False)
+    assert layout.OUTGROWN in result.folds.notes
+    assert result.data == str(path) + ".data"
+    assert location(path) == {"net.onnx.data"}
+
+
+def test_same_bytes(path: Path) -> None:
+    """The same model gives the same files, wherever it was read from and whatever stood there."""
+    save_model(network(), path, external=True)
+    first = [p.read_bytes() for p in (path, path.with_name("net.onnx.data"))]
+    save_model(open_model(path), path)
+    assert [p.read_bytes() for p in (path, path.with_name("net.onnx.data"))] == first
+
+
+# -- in place -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data"])
+def test_in_place(path: Path, old: str) -> None:
+    """A model that replaces itself has its new data, and the old data is gone."""
+    result = optimize(external(path, location=old), path, force=True, bench=False)
+    assert names(path.parent) == ["net.onnx", "net.onnx.data"]
+    assert result.folds.folded
+    assert load_model(path) == result.model
+
+
+@pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data"])
+def test_shared_data_stays(path: Path, old: str) -> None:
+    """Data that another model has too is neither overwritten nor removed."""
+    other = path.with_name("other.onnx")
+    other.write_bytes(external(path, location=old).read_bytes())
+    save_model(network(2), path, external=True)
+    assert load_model(other) == network()
+    assert load_model(path) == network(2)
+
+
+def test_data_of_nobody_known_stays(path: Path) -> None:
+    """A data file is in the way like any other file, unless overwriting is allowed."""
+    data = path.with_name("net.onnx.data")
+    data.write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"net\.onnx\.data already exists"):
+        save_model(network(), path, external=True, force=False)
+    assert names(path.parent) == ["net.onnx.data"]
+    assert data.read_bytes() == b"mine"
+
+
+def test_embedding_in_place(path: Path) -> None:
+    """A model that takes its weights in leaves no data file behind."""
+    save_model(open_model(external(path)), path, external=False)
+    assert names(path.parent) == ["net.onnx"]
+    assert load_model(path) == network()
+
+
+def test_a_result_outlives_its_input(path: Path) -> None:
+    """What was saved over its own input can still be asked for, and saved again."""
+    from bnfold.folding import fold
+
+    result = fold(external(path))
+    result.save(path)
+    assert load_model(path) == result.model
+    result.save(path.with_name("again.onnx"))
+    assert load_model(path.with_name("again.onnx")) == result.model
+
+
+@posix
+def test_link(path: Path) -> None:
+    """Data beside a link would not be found, so a link takes an embedded model only."""
+    external(path)
+    link = path.with_name("link.onnx")
+    link.symlink_to(path)
+    with pytest.raises(OutputError, match="is a link"):
+        save_model(network(), link, external=True)
+    save_model(network(2), link, external=False)
+    assert link.is_symlink()
+    assert load_model(path) == network(2)
+
+
+def test_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system has no second names, the data is copied."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    save_model(network(), path, external=True)
+    save_model(network(2), path, external=True)
+    assert load_model(path) == network(2)
+    assert names(path.parent) == ["net.onnx", "net.onnx.data"]
+
+
+# -- what goes wrong ----------------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.parametrize("limit", [1000, 5000, 16_000])
+@pytest.mark.parametrize("copies", [True, False])
+def test_full_disk(path: Path, limit: int, copies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file cannot grow, an error says so, and the old model and its data stay."""
+    import resource
+
+    if not copies:
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    before = external(path, location="net.onnx.data"), names(path.parent)
+    source = open_model(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OutputError, match=r"net\.onnx cannot be written: File too large"):
+            save_model(source, path, external=limit != 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (path, names(path.parent)) == before
+    assert load_model(path) == network()
+
+
+STEPS = """
+import os, sys
+from pathlib import Path
+from bnfold.modelio import open_model, save_model
+
+target, source, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
+alive = int(sys.argv[4])  # how many calls may pass
+
+def dying(call):
+    def counted(*args, **keywords):
+        global alive
+        if alive == 0:
+            os._exit(9)
+        alive -= 1
+        return call(*args, **keywords)
+    return counted
+
+for name in "replace rename link unlink mkdir rmdir fsync open chmod copy_file_range".split():
+    setattr(os, name, dying(getattr(os, name)))
+save_model(open_model(source), target, external=kind)
+"""
+FORKS = """
+import os, runpy, sys
+import bnfold.modelio, bnfold.folding
+script, check, *rest = sys.argv[1:]
+for alive in range(1000):
+    child = os.fork()
+    if not child:
+        sys.argv = ["steps", *rest, str(alive)]
+        exec(script)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    exec(check)
+    if code == 0:
+        break
+print(alive)
+"""
+CHECK = """
+import numpy
+from bnfold.modelio import load_model
+weight = numpy.frombuffer(load_model(rest[0]).graph.initializer[0].raw_data, "f4")
+assert set(weight) in ({1.0}, {2.0}), alive
+assert code in (0, 9), code
+"""
+
+
+@posix
+@pytest.mark.parametrize("kind", [True, False])
+@pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data"])
+def test_ended_at_every_step(path: Path, old: str, kind: bool) -> None:
+    """A process that ends before any one of its calls to the system leaves a whole model."""
+    external(path, 1.0, location=old)
+    source = external(path.with_name("source.onnx"), 2.0, "source.data")
+    script = [sys.executable, "-c", FORKS, STEPS, CHECK]
+    done = subprocess.run(
+        [*script, str(path), str(source), str(kind)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 8, "few steps were seen"
+    assert load_model(path) == network(2)
+
+
+KILLED = textwrap.dedent("""
+    import sys
+    from bnfold.folding import fold
+    from bnfold.modelio import open_model, save_model
+    models = [open_model(name) for name in sys.argv[2:]]
+    kinds = (True, True, False, None)
+    print("ready", flush=True)
+    count = 0
+    while True:
+        save_model(models[count % 2], sys.argv[1], external=kinds[count // 2 % 4])
+        count += 1
+""")
+
+
+def kill_at_random(path: Path, times: int, seed: int) -> int:
+    """Kill a process that replaces a model again and again; how often it had replaced it."""
+    sources = [
+        external(path.with_name(f"source{value}.onnx"), value, f"source{value}.data")
+        for value in (1, 2)
+    ]
+    external(path, 1, "net.onnx.data")
+    rng, seen = random.Random(seed), set()
+    for _ in range(times):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path), *map(str, sources)], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        process.communicate()
+        loaded = load_model(path)
+        assert loaded in (network(1), network(2))
+        seen.add(path.stat().st_ino)
+    return len(seen)
+
+
+@posix
+def test_killed(path: Path) -> None:
+    """A process killed at any moment leaves the old or the new model, with its data."""
+    assert kill_at_random(path, 5, seed=1) > 1
+
+
+@posix
+@pytest.mark.slow
+def test_killed_a_hundred_times(path: Path) -> None:
+    """The same, a hundred times."""
+    assert kill_at_random(path, 100, seed=2) > 10
+
+
+# -- copying ------------------------------------------------------------------------------------
+
+
+def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "copy_file_range", raising=False)
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+
+
+def giving_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: 0, raising=False)
+
+
+@pytest.mark.parametrize("system", [absent, refusing, giving_up])
+def test_copies_without_help(
+    path: Path, system: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges arrive as they are where the system does not copy them by itself."""
+    monkeypatch.setattr(weights, "PIECE", 1000)
+    source = open_model(external(path))
+    system(monkeypatch)
+    for kind in (True, False):
+        save_model(source, path.with_name("out.onnx"), external=kind)
+        assert load_model(path.with_name("out.onnx")) == network()
+
+
+def test_a_constant_moves_too(path: Path) -> None:
+    """The value of a Constant node goes into the data file like an initializer."""
+    model = network()
+    value = numpy_helper.from_array(np.ones(5000, np.float32))
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["large"], value=value))
+    save_model(model, path, external=True)
+    assert path.stat().st_size < 4000
+    assert load_model(path) == model
