@@ -96,8 +96,8 @@ def bench(
     if batches and data is not None:
         raise InputError("given data has its own batch", "leave out either the data or the batch")
     loaded = open_model(original), open_model(candidate)
-    variants = variants or {}
-    _check_memory(loaded, STREAMS + len(variants))
+    _check_memory(loaded)
+    variants, spared = _affordable(variants or {}, loaded)
     with cpus.pinned(pin), on_disk([original, candidate, *variants.values()]) as files:
         before, after = files[:2]
         counts = threads if isinstance(threads, Sequence) else (threads or cpus.cores(),)
@@ -129,19 +129,29 @@ def bench(
             **_facts(loaded, {name: array.shape for name, array in fed[0].items()}),
             own_folds=measure(before, before, fed[0], without) if apart else None,
             **(_footprints(files[:2], fed[0], first) if footprints else {}),
-            notes=notes,
+            notes=(*spared, *notes),
             environment=environment() | {"processors": cpus.described(pin)},
         )
 
 
-def _check_memory(models: Sequence[StoredModel], sessions: int) -> None:
+def _check_memory(models: Sequence[StoredModel]) -> None:
     """Raises MemoryUnavailable where the sessions, that take turns, cannot all be open."""
-    short = shortage(sessions * max(model.byte_size for model in models))
+    short = shortage(STREAMS * max(model.byte_size for model in models))
     if short:
         raise MemoryUnavailable(
-            f"timing holds {sessions} sessions at once: {short}",
+            f"timing holds {STREAMS} sessions at once: {short}",
             "close other programs, or use a machine with more memory",
         )
+
+
+def _affordable(
+    variants: Mapping[str, Model], models: Sequence[StoredModel]
+) -> tuple[Mapping[str, Model], tuple[str, ...]]:
+    """The variants, or none of them and a note where their sessions too would be too much."""
+    short = shortage((STREAMS + len(variants)) * max(model.byte_size for model in models))
+    if not variants or not short:
+        return variants, ()
+    return {}, (f"{', '.join(variants)}: what each is worth was not timed, since {short}",)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from bnfold import cpus, measuring, ownfolds, pairing, turns
+from bnfold import cpus, measuring, ownfolds, pairing, speed, turns
 from bnfold.errors import InputError
 from bnfold.runtime import Session, open_session
 from bnfold.speed import bench
@@ -298,6 +298,22 @@ def test_a_variant_that_does_not_load_is_told_of() -> None:
     )
     assert made.variants == ()
     assert "wrong: what it is worth was not timed" in made.notes[0]
+
+
+def test_variants_are_left_out_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for first is timed all the same, and a note tells of the rest."""
+    size = parse(TINY).ByteSize()
+    monkeypatch.setattr(
+        speed, "shortage", lambda needed: "it needs too much" if needed > 4 * size else None
+    )
+    made = bench(
+        *(parse(TINY), parse(TINY)),
+        variants={"one": parse(TINY), "two": parse(TINY)},
+        budget_s=0.2,
+        levels=("all",),
+    )
+    assert made.variants == ()
+    assert made.notes == ("one, two: what each is worth was not timed, since it needs too much",)
 
 
 # -- sessions and processors --------------------------------------------------------------------
