@@ -56,7 +56,7 @@ PATIENCE_S = 60
 MEMORY = 3 << 30
 SMALL = 600_000
 """Bytes of the largest file that is taken from a folder of models."""
-BATCH = 50
+BATCH = 200
 """Cases that one process runs."""
 FAR = 1e-3
 """Relative distance at which two models compute different things, whatever the rounding."""
