@@ -141,6 +141,17 @@ class Constant:
         for part in rows:
             yield value[part].astype(np.float64)
 
+    def weighted_sum(self, factor: Array, axis: int) -> Array:
+        """`(value * factor).sum(axis)` in float64, the axis being kept, some rows at a time."""
+        rows = row_blocks(self.shape)
+        parts = [
+            (block * (factor[part] if factor.shape[0] > 1 else factor)).sum(axis, keepdims=True)
+            for part, block in zip(rows, self.blocks(rows), strict=True)
+        ]
+        if not parts:
+            return np.asarray((self.exact() * factor).sum(axis, keepdims=True))
+        return np.asarray(np.sum(parts, axis=0) if axis == 0 else np.concatenate(parts))
+
     def stored(self) -> Array:
         """The value rounded once to the tensor's type, with subnormals flushed to zero.
 

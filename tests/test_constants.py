@@ -169,3 +169,14 @@ def test_blocks_are_checked_together() -> None:
         Constant.of_array(weight, np.dtype(np.float32)).stored()
     weight[-1] = 1e-9
     Constant.of_array(weight, np.dtype(np.float16)).stored()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(7, 5), (1000, 700), (0, 5)])
+def test_weighted_sum(axis: int, shape: tuple[int, int]) -> None:
+    """A sum with weights along an axis is the same taken some rows at a time."""
+    values = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    factor = np.arange(shape[axis], dtype=np.float64).reshape((-1, 1) if axis == 0 else (1, -1))
+    found = Constant.of_array(values).weighted_sum(factor, axis)
+    expected = (values.astype(np.float64) * factor).sum(axis, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

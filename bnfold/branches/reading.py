@@ -318,8 +318,8 @@ def product(op: Draft, _: int, family: Family) -> Linear:
     bias = beta * bias_of(op, outputs) if is_gemm else np.zeros(outputs)
 
     def evaluate() -> Any:
-        exact = weight.exact()
-        return alpha * (exact if is_transposed else exact.T)
+        exact = weight.exact() if is_transposed else weight.exact().T
+        return exact if alpha == 1 else alpha * exact
 
     return Linear(Geometry(channels, outputs, 1, ()), evaluate, bias)
 

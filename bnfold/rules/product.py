@@ -103,14 +103,10 @@ def gemm_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     weight = op.constant(other)
     alpha = op.attribute("alpha", 1.0)
 
-    def row(weight: Array) -> Array:
-        """`t B` as `(1, N)`, or `A t` as `(M, 1)`."""
-        sums = (weight * along(shift, axis, 2)).sum(axis, keepdims=True)
-        keeps = (axis == 0) == (other == 1)
-        return np.asarray(alpha * (sums if keeps else sums.T))
-
-    # The shift depends on the weight, so it is computed when the weight is.
-    moved = Affine.of_shift(row(weight.exact()))
+    # `t B` as `(1, N)`, or `A t` as `(M, 1)`.
+    sums = weight.weighted_sum(along(shift, axis, 2), axis)
+    keeps = (axis == 0) == (other == 1)
+    moved = Affine.of_shift(alpha * (sums if keeps else sums.T))
     return Step(inputs=inputs, **into_addend(op, moved))  # type: ignore[arg-type]
 
 
