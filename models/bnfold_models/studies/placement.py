@@ -59,8 +59,9 @@ def run(shop: Workshop) -> Study:
 
 
 def _gradients(run: Finished) -> dict[str, tuple[float, float]]:
-    """By layer: root mean squares of the bias's and of the weight's gradient."""
+    """By layer, the head last: root mean squares of the bias's and of the weight's gradient."""
     layers = [key.split("/")[0] for key in run.watched if key.endswith("/weight")]
+    layers.reverse()  # gradients come from the back
     return {
         name: (
             float(run.watched.get(f"{name}/bias", np.nan)),
@@ -84,6 +85,7 @@ def _draw_gradients(axis: Axes, run: Finished, title: str) -> None:
             label=("bias", "weight")[part],
         )
     axis.set_yscale("log")
+    axis.set_ylim(top=50 * axis.get_ylim()[1])  # room for the legend
     axis.set_xticks(places, list(gradients))
     axis.set_xlabel("layer")
     axis.set_ylabel("gradient, root mean square (nats)")

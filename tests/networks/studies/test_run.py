@@ -45,6 +45,12 @@ def study(data: Path, tmp_path: Path):
     return study
 
 
+def test_a_bias_before_normalization_learns_nothing(study, no_folds: None) -> None:
+    """The sentence is computed: a free bias, the head's, is what it is held against."""
+    page = (study("placement") / "summary.md").read_text("utf-8")
+    assert page.count("which has no BN behind it: none to speak of.") == 2
+
+
 @pytest.fixture
 def no_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folding is the same for every study; one test of them does it."""
