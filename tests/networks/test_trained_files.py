@@ -106,7 +106,10 @@ def test_the_file_says_what_it_was_trained_on(name: str) -> None:
 
 @every_file
 def test_the_file_names_no_machine(name: str) -> None:
-    content = (FOLDER / f"{name}.onnx").read_bytes()
+    model = _load(name)
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")  # any three bytes may stand in a million
+    content = model.SerializeToString()
     for trace in (b".py", b"/lib/", b"\\lib\\", b"site-packages", b"stack_trace"):
         assert trace not in content
 
