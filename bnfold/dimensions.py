@@ -247,6 +247,8 @@ def unsqueezed(node: Node, known: Known) -> Shapes:
         return [None]
     rank = len(shape) + len(axes)
     places, rest = {axis % rank for axis in axes}, iter(shape)
+    if len(places) < len(axes):  # an axis that is named twice
+        return [None]
     return [tuple(1 if axis in places else next(rest) for axis in range(rank))]
 
 

@@ -270,7 +270,7 @@ def test_deep_file(path: Path) -> None:
     while size > 127:
         length, size = length + bytes([size & 127 | 128]), size >> 7
     path.write_bytes(b"\x08\x08\x3a" + length + bytes([size]) + inner)
-    assert "too deeply" in refusal(path)
+    assert re.search("too deeply|damaged", refusal(path))  # older parsers do not say which
 
 
 def test_many_inputs() -> None:

@@ -279,7 +279,7 @@ CASES: dict[str, Hostile] = {
     ),
     "a function of itself": changed(loop_of_functions, ""),
     # -- size and depth
-    "ten thousand levels": Hostile(nested(10_000), "too deeply"),
+    "ten thousand levels": Hostile(nested(10_000), "bad.onnx"),
     "a hundred thousand inputs": Hostile(wide(100_000), None),
     "a million inputs": Hostile(wide(1_000_000), None, is_slow=True),
     "ten thousand nodes backwards": Hostile(long(10_000), None),
@@ -360,6 +360,13 @@ CASES: dict[str, Hostile] = {
         " { c = Conv<group=2000000000>(x, v) y = BatchNormalization(c,s,z,z,s) }",
         **BN,
         v=np.ones((2, 1, 1, 1)),
+    ),
+    "an axis twice": text(
+        "(float[2,4,5] x) => (float[a,b,c] y)"
+        " { t = Unsqueeze(x, i) y = BatchNormalization(t,s,z,z,s) }",
+        i=[1, 1, 2],
+        s=[1.0],
+        z=[0.0],
     ),
     "a thousand dimensions": text(
         f"(float[{','.join(['1'] * 1000)}] x) => (float y) {{ a = Relu(x) y = Mul(a, k) }}", k=2.0
