@@ -87,11 +87,14 @@ def fold_table(folds: Sequence[Fold], batches: Sequence[int]) -> str:
     if decomposed:
         header.insert(2, "foldable nodes (parts of BN, biases)")
     header += [f"speedup at batch {batch}" for batch in batches]
-    return table(header, [_fold_row(fold, decomposed) for fold in folds])
+    return table(header, [_fold_row(fold, decomposed, len(batches)) for fold in folds])
 
 
-def _fold_row(fold: Fold, decomposed: bool) -> list[str]:
+def _fold_row(fold: Fold, decomposed: bool, batches: int) -> list[str]:
     parts = [f"{fold.affines[0]} → {fold.affines[1]}"] if decomposed else []
+    if not fold.timings:  # nothing was folded, so nothing was proven or timed
+        nodes = f"{fold.normalizations[0]} → {fold.normalizations[1]}"
+        return [fold.label, nodes, *parts, *["unchanged"] * (2 + batches)]
     return [
         fold.label,
         f"{fold.normalizations[0]} → {fold.normalizations[1]}",
