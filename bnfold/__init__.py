@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         RuntimeUnavailable,
     )
     from bnfold.explanations import explain
+    from bnfold.fleet.record import SweptModel
+    from bnfold.fleet.sweeping import sweep
     from bnfold.folding import fold, inspect
     from bnfold.pipeline import optimize
     from bnfold.reasons import Reason
@@ -60,6 +62,7 @@ __all__ = [
     "RuntimeUnavailable",
     "SpeedMeasurement",
     "SpeedReport",
+    "SweptModel",
     "Target",
     "__version__",
     "bench",
@@ -69,6 +72,7 @@ __all__ = [
     "inspect",
     "optimize",
     "recalibrate",
+    "sweep",
     "testing",
     "verify",
 ]
@@ -80,6 +84,8 @@ _HOMES = {
     "errors": "BnfoldError InputError MemoryUnavailable ModelError NotEquivalent OutputError "
     "ProviderUnavailable RuntimeCrashed RuntimeUnavailable",
     "explanations": "explain",
+    "fleet.record": "SweptModel",
+    "fleet.sweeping": "sweep",
     "folding": "fold inspect",
     "pipeline": "optimize",
     "reasons": "Reason",

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -90,11 +90,27 @@ class Here:
 class Child:
     """A child process; started at once, so that it is ready when it is needed."""
 
-    def __init__(self, patience_s: float | None = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        patience_s: float | None = PATIENCE_S,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.patience_s = patience_s
+        self.environment = environment
+        """Variables that it has beside those of this process."""
         self.ends = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its process; None where it has ended."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
 
     def call(
         self,
@@ -124,6 +140,12 @@ class Child:
             raise rest[0] from _Remote(rest[1])
         return rest[0]
 
+    def kill(self) -> None:
+        """End the process from another thread; the call that waits for it raises."""
+        process = self._process
+        if process is not None:
+            _signal(process)
+
     def close(self) -> None:
         """End the child, whatever it is doing."""
         process, self._process = self._process, None
@@ -145,6 +167,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
+                env={**os.environ, **self.environment},
                 start_new_session=os.name == "posix",  # an interrupt is the parent's to handle
                 creationflags=_WINDOWS_FLAGS if os.name == "nt" else 0,
             )
@@ -209,11 +232,16 @@ def _kill(process: subprocess.Popen[bytes], wait_s: float = 0.0) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         if wait_s:
             process.wait(wait_s)
+    _signal(process)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes]) -> None:
+    """Tell a process and what it started to end at once."""
     if os.name == "posix":
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-    process.wait()
 
 
 @contextlib.contextmanager

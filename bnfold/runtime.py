@@ -7,6 +7,7 @@ first session without one ends in `RuntimeUnavailable` with the two commands tha
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ Level = Literal["disable", "basic", "extended", "all"]
 Provider = str | tuple[str, Mapping[str, str]]
 """A provider by alias or by ONNX Runtime's name, with options where given."""
 
+THREADS = "BNFOLD_THREADS"
+"""The environment variable with the threads of a session where none are asked for."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 CPU = "CPUExecutionProvider"
 GPU_PROVIDERS = frozenset(
@@ -240,12 +243,19 @@ def _settings(level: Level, threads: int | None, save_optimized: Path | None) ->
     settings = ort().SessionOptions()
     settings.graph_optimization_level = getattr(ort().GraphOptimizationLevel, _ORT_LEVELS[level])
     settings.log_severity_level = _SILENT
+    threads = threads or _threads_of_environment()
     if threads is not None:
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
     if save_optimized is not None:
         settings.optimized_model_filepath = str(save_optimized)
     return settings
+
+
+def _threads_of_environment() -> int | None:
+    """Threads of a session where nothing else was asked for, so that many can share a machine."""
+    text = os.environ.get(THREADS, "")
+    return int(text) if text.isascii() and text.isdecimal() and int(text) > 0 else None
 
 
 def _refuse_fallback(handle: Any, name: str) -> None:

@@ -24,6 +24,7 @@ GROUPS = {
     "evidence feeds flips float64 footprint frames isolation judge kernels measuring "
     "memory operations ownfolds pairing ranges runtime sizes speed turns worker yardstick",
     "page": "html",
+    "fleet": "fleet",
     "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "proof": "values files proof",
     "page": "values files page",
     "conductor": "values files engine proof conductor",
+    "fleet": "values files proof page conductor fleet",
 }
 """Rules never edit a graph, and a proof never knows how the fold was made."""
 
@@ -49,8 +51,10 @@ LIBRARIES = {
     "proof": "numpy onnx",
     "page": "numpy jinja2 matplotlib",
     "conductor": "numpy onnx",
+    "fleet": "onnx google",
 }
-"""What of others each group may import, beside Python's own. Nothing imports click."""
+"""What of others each group may import, beside Python's own. Nothing imports click, and what
+sweeps need (Dask, fsspec, psutil) is loaded by name when a sweep is asked for."""
 
 MODULE_LIBRARIES = {
     "affine": "numpy",

@@ -68,6 +68,11 @@ class Console:
         if not (self.as_json or self.quiet):
             self._write(sys.stdout, lines)
 
+    def tell(self, lines: Iterable[Line]) -> None:
+        """Print how the work goes on; nothing under --quiet."""
+        if not self.quiet:
+            self._write(sys.stderr, lines)
+
     def document(self, content: Mapping[str, Any]) -> None:
         """Print the result for programs, under --json."""
         if self.as_json:

@@ -6,7 +6,8 @@ from bnfold_cli.commands.inspect import inspect
 from bnfold_cli.commands.optimize import optimize
 from bnfold_cli.commands.recalibrate import recalibrate
 from bnfold_cli.commands.report import report
+from bnfold_cli.commands.sweep import sweep
 from bnfold_cli.commands.verify import verify
 
-COMMANDS = (optimize, inspect, verify, bench, explain, report, recalibrate)
+COMMANDS = (optimize, inspect, verify, bench, explain, report, recalibrate, sweep)
 """In the order of the help."""

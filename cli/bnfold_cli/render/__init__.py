@@ -1,5 +1,6 @@
 """What does a report say in words? Pure functions from reports to lines; no terminal here."""
 
+from bnfold_cli.render.fleet import fleet, model
 from bnfold_cli.render.folds import inspect
 from bnfold_cli.render.gates import baseline, gate
 from bnfold_cli.render.outcome import optimize
@@ -12,8 +13,10 @@ __all__ = [
     "audit",
     "baseline",
     "bench",
+    "fleet",
     "gate",
     "inspect",
+    "model",
     "optimize",
     "reasons",
     "recalibrate",

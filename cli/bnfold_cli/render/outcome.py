@@ -36,7 +36,7 @@ def optimize(
 def _wrote(result: OptimizeResult, dry_run: bool) -> Line:
     folds = result.folds
     nodes = f"{folds.nodes_before} → {folds.nodes_after} nodes"
-    size = f", {_sizes(result.original_bytes, result.bytes)}" if result.bytes else ""
+    size = f", {sizes(result.original_bytes, result.bytes)}" if result.bytes else ""
     changed = folds.folded or folds.merged or folds.frozen_inputs or folds.removed_movement
     if result.output is None:
         would = "Wrote nothing (--dry-run)" if dry_run else "Wrote nothing"
@@ -47,7 +47,7 @@ def _wrote(result: OptimizeResult, dry_run: bool) -> Line:
     return line(f"Wrote {written} ({nodes}{size})")
 
 
-def _sizes(before: int, after: int) -> str:
+def sizes(before: int, after: int) -> str:
     """Two file sizes in one unit, that of the larger."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if max(before, after) >= size:

@@ -1,0 +1,48 @@
+"""What a model may do to its process, for children that are started with `fleets.boot`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from bnfold.fleet.process import GLANCE_S
+
+
+def install() -> None:
+    """Models with such names crash, or ask for more and more memory."""
+
+    def mischief(name: str) -> None:
+        if "crash" in name:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "swell" in name:
+            held = [bytearray(1 << 20) for _ in range(1500)]
+            time.sleep(3 * GLANCE_S)
+            del held
+
+    _before_each(mischief)
+
+
+def install_late(count: int) -> None:
+    """The process crashes at its model of this number, whichever that is."""
+    seen = []
+
+    def mischief(name: str) -> None:
+        seen.append(name)
+        if len(seen) == count:
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    _before_each(mischief)
+
+
+def _before_each(mischief: Any) -> None:
+    from bnfold import pipeline
+
+    optimize = pipeline.optimize
+
+    def wrapped(model: Any, *args: Any, **keywords: Any) -> Any:
+        mischief(os.path.basename(str(model)))
+        return optimize(model, *args, **keywords)
+
+    pipeline.optimize = wrapped  # type: ignore[assignment]
