@@ -86,8 +86,8 @@ def libraries(path: Path) -> set[str]:
 def test_both_runtimes_are_never_asked_for_together(project: dict[str, Any]) -> None:
     """With onnxruntime beside onnxruntime-gpu, CUDA vanishes."""
     extras = project["project"]["optional-dependencies"]
-    assert extras["test"] == ["bnfold[cpu,report,test-tools]"]
-    assert extras["test-gpu"] == ["bnfold[gpu,report,test-tools]"]
+    assert extras["test"] == ["bnfold[cpu,report,sweep,test-tools]"]
+    assert extras["test-gpu"] == ["bnfold[gpu,report,sweep,test-tools]"]
     assert not [line for line in extras["test-tools"] if line.startswith("onnxruntime")]
 
 

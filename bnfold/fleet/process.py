@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from bnfold import isolation
 from bnfold.errors import (
     InputError,
     ModelError,
@@ -25,7 +26,6 @@ from bnfold.errors import (
 )
 from bnfold.fleet.record import Failure
 from bnfold.fleet.storage import require
-from bnfold.isolation import Child
 
 GLANCE_S = 0.5
 """Seconds between two looks at the clock and at the memory."""
@@ -144,7 +144,7 @@ class _Process:
         self.ended: Failure | None = None
         """Why its watcher ended it."""
         environment = dict.fromkeys(BLAS_THREADS, str(threads))
-        self._child = Child(None, environment)
+        self._child = isolation.Child(None, environment)
         self._tree = require("psutil").Process(self._child.pid)
         self._busy = threading.Lock()
         with _lock:

@@ -209,13 +209,14 @@ def test_a_destination_that_no_sweep_made(tmp_path: Path) -> None:
         swept(source, f"{tmp_path}/./source/")
 
 
-def test_options_that_make_no_sense(tmp_path: Path) -> None:
+def test_options_that_make_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are told before anything is done."""
     source = fleets.fleet(tmp_path / "source", 1)
     with pytest.raises(TypeError, match="no option nonsense"):
         bnfold.sweep(str(source), str(tmp_path / "x"), nonsense=1)
     with pytest.raises(InputError, match="no amount of memory"):
         bnfold.sweep(str(source), str(tmp_path / "x"), memory_limit="much")
+    monkeypatch.setattr("bnfold.fleet.schedule.PATIENCE_S", 2)
     with pytest.raises(InputError, match="there is no scheduler at"):
         swept(source, tmp_path / "x", scheduler=f"tcp://127.0.0.1:{fleets.free_port()}")
     with pytest.raises(InputError, match="memory:// is seen by this process alone"):
@@ -302,6 +303,7 @@ def test_two_sweeps_at_once(place: str, tmp_path: Path, request: pytest.FixtureR
 # -- other machines -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_on_a_cluster(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler and two workers over TCP: the same, also where a model crashes."""
     fleets.plant_mischief(tmp_path / "mischief")
@@ -328,6 +330,7 @@ def test_on_a_cluster(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPat
         assert [name for name, record in again.items() if not record.skipped] == ["crash.onnx"]
 
 
+@pytest.mark.slow
 def test_a_cluster_that_cannot_time(tmp_path: Path) -> None:
     """Without the resource the sweep would wait for ever; it says what to do instead."""
     source = fleets.fleet(tmp_path / "source", 1)
