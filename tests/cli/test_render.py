@@ -19,7 +19,7 @@ from bnfold.stored import StoredModel
 from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import render
 from bnfold_cli.lines import Line, Span, columns, line, text_of
-from bnfold_cli.render.outcome import _sizes
+from bnfold_cli.render.outcome import sizes
 
 BN = "BatchNormalization"
 
@@ -431,9 +431,9 @@ def test_text_of() -> None:
 
 def test_sizes() -> None:
     """Sizes are in one unit, the larger one's."""
-    assert _sizes(999, 10) == "999 → 10 bytes"
-    assert _sizes(44_700_000, 600_000) == "44.7 → 0.6 MB"
-    assert _sizes(5_000_000_000, 4_000_000_000) == "5.00 → 4.00 GB"
+    assert sizes(999, 10) == "999 → 10 bytes"
+    assert sizes(44_700_000, 600_000) == "44.7 → 0.6 MB"
+    assert sizes(5_000_000_000, 4_000_000_000) == "5.00 → 4.00 GB"
 
 
 def test_an_ill_conditioned_fold_is_told() -> None:

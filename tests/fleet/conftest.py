@@ -1,4 +1,4 @@
-"""What tests of fleets share: an object store that is started once."""
+"""What tests of fleets share: an object store."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import fleets
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def store() -> Iterator[str]:
-    """The address of an S3-compatible server."""
+    """The address of an S3-compatible server, which is gone when other tests begin."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto.server")
     with fleets.object_store() as url:
