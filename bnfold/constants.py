@@ -189,7 +189,11 @@ class Constant:
         if not is_float(self.dtype):
             yield self.value()
         elif self._is_one_block:
-            yield rounding.of(self.exact())
+            exact = self.exact()
+            if exact.shape != self.shape:  # a bias that is no vector, say
+                said = f"a parameter of shape {self.shape} comes out as {exact.shape}"
+                raise Refusal(Reason.UNKNOWN_SHAPE, said)
+            yield rounding.of(exact)
         else:
             yield from map(rounding.of, self.blocks(row_blocks(self.shape)))
 

@@ -273,6 +273,8 @@ def batch(
             last: dict[str, Any] = {"case": left[0], "stage": "start", "what": "?"}
             with process:
                 for text in process.stdout:
+                    if not text.startswith('{"case"'):
+                        continue  # what a library prints is no result
                     last = json.loads(text)
                     if "ended" in last:
                         yield last

@@ -180,3 +180,11 @@ def test_weighted_sum(axis: int, shape: tuple[int, int]) -> None:
     found = Constant.of_array(values).weighted_sum(factor, axis)
     expected = (values.astype(np.float64) * factor).sum(axis, keepdims=True)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_value_of_another_shape_is_refused() -> None:
+    """A parameter that comes out larger than its shape says is never written."""
+    weight = np.ones((4, 4, 1), np.float32)
+    odd = Constant(lambda: weight.astype(np.float64), (4,), np.dtype(np.float32))
+    with pytest.raises(Refusal, match=r"shape \(4,\) comes out as \(4, 4, 1\)"):
+        odd.stored()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bnfold.affine import Affine
+from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, forward, only
 from bnfold.rules.reshaping import added, dropped
 from bnfold.rules.shared import (
@@ -27,6 +28,8 @@ def reduced_axes(op: Operator) -> list[int]:
     axes = op.attribute("axes")
     if axes is None and op.has_input(1):
         axes = vector(op, 1)
+    if op.attribute("keepdims", 1) not in (0, 1):  # runtimes differ in what that means
+        raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} keeps neither all dimensions nor none")
     if not axes:
         return [] if op.attribute("noop_with_empty_axes", 0) else list(range(rank))
     return sorted(normal_axis(axis, rank) for axis in axes)
