@@ -171,11 +171,18 @@ class _Cutter:
                 raise Unreadable
             yield field
 
+    def is_elsewhere(self, field: Field) -> bool:
+        """Whether a field of a tensor says that its data is in another file. One that says the
+        opposite is left by `onnx.load`."""
+        if field.number == DATA_LOCATION:
+            return any(self.data[field.start : field.end])
+        return field.number == EXTERNAL_DATA
+
     def tensor(self, tensor: Field) -> list[Bytes] | None:
         """A tensor that refers to its data; None where it has to stay as it is."""
         found = list(self.fields(tensor.start, tensor.end))
         raw = [field for field in found if field.number == RAW_DATA]
-        is_plain = not any(field.number in (EXTERNAL_DATA, DATA_LOCATION) for field in found)
+        is_plain = not any(map(self.is_elsewhere, found))
         if len(raw) != 1 or raw[0].kind != MESSAGE or not is_plain:
             return None
         offset, length = raw[0].start, raw[0].end - raw[0].start

@@ -117,6 +117,16 @@ def test_what_is_odd_stays(fields: dict[str, object]) -> None:
     assert cut(memoryview(data), "m.onnx") == data
 
 
+def test_data_that_is_said_to_be_here() -> None:
+    """A tensor that says that its data is in the file, as `onnx.load` leaves it, is cut too."""
+    data = one(data_location=TensorProto.DEFAULT)
+    light = cut(memoryview(data), "m.onnx")
+    assert len(light) < 1000
+    tensor = onnx.ModelProto.FromString(light).graph.initializer[0]
+    assert tensor.data_location == TensorProto.EXTERNAL
+    assert Part(data, tensor).data == LARGE.tobytes()
+
+
 def test_data_twice_stays() -> None:
     """Raw data that comes twice, of which protobuf takes the last, is left to protobuf."""
     tensor = numpy_helper.from_array(LARGE, "w").SerializeToString()

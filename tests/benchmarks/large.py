@@ -210,8 +210,16 @@ def task(name: str, source: Path, target: Path) -> None:
         with file.open("rb") as written:
             os.fsync(written.fileno())
     seconds = time.perf_counter() - start
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "peak": peak}))
+    print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "peak": peak()}))
+
+
+def peak() -> int:
+    """Bytes that this process held at most; `getrusage` tells its parent's where that is more."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def figures(name: str, source: Path, folder: Path) -> dict[str, Any]:
@@ -259,7 +267,9 @@ def report(kind: str, gigabytes: float, parent: Path, tools: list[str]) -> None:
             f"{kind}: {known['bytes'] / 1e9:.2f} GB, the largest tensor "
             f"{known['largest'] / 1e6:.0f} MB, {len(nodes)} nodes, {count} BatchNormalization"
         )
-        print(f"  {'':22}{'seconds':>9}{'of copy':>9}{'peak GB':>9}{'of file':>9}{'BN left':>9}")
+        print(
+            f"  {'':22}{'seconds':>9}{'of copy':>9}{'CPU s':>9}{'peak GB':>9}{'of file':>9}{'BN left':>9}"
+        )
         copy = None
         for tool in tools:
             found = figures(tool, source, Path(results))
@@ -269,6 +279,7 @@ def report(kind: str, gigabytes: float, parent: Path, tools: list[str]) -> None:
             copy = copy or found["seconds"]
             print(
                 f"  {tool:22}{found['seconds']:9.2f}{found['seconds'] / copy:9.2f}"
+                f"{found['cpu']:9.2f}"
                 f"{found['peak'] / 1e9:9.2f}{found['peak'] / known['bytes']:9.2f}"
                 f"{found.get('left', ''):>9}",
                 flush=True,
