@@ -267,9 +267,8 @@ def report(kind: str, gigabytes: float, parent: Path, tools: list[str]) -> None:
             f"{kind}: {known['bytes'] / 1e9:.2f} GB, the largest tensor "
             f"{known['largest'] / 1e6:.0f} MB, {len(nodes)} nodes, {count} BatchNormalization"
         )
-        print(
-            f"  {'':22}{'seconds':>9}{'of copy':>9}{'CPU s':>9}{'peak GB':>9}{'of file':>9}{'BN left':>9}"
-        )
+        titles = ("seconds", "of copy", "CPU s", "peak GB", "of file", "BN left")
+        print(f"  {'':22}" + "".join(f"{title:>9}" for title in titles))
         copy = None
         for tool in tools:
             found = figures(tool, source, Path(results))
