@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 
+from bnfold import inference
 from bnfold.modelio import byte_size
 from bnfold.timings import Work
 
@@ -77,7 +78,7 @@ def _tensors(model: onnx.ModelProto, shapes: Shapes) -> dict[str, Tensor]:
                 dims.dim.add().dim_value = size
     del sized.graph.value_info[:]  # they hold the symbols of before
     try:
-        sized = shape_inference.infer_shapes(sized, data_prop=True)
+        sized = inference.infer_shapes(sized, data_prop=True)
     except Exception:  # its errors share no base; a model that it cannot follow has no counts
         return {}
     ports = (*sized.graph.input, *sized.graph.value_info, *sized.graph.output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import onnx
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -12,6 +11,7 @@ from onnx import (
     numpy_helper,
 )
 
+from bnfold import inference
 from bnfold.graph import Graph, describe
 
 LARGEST = 256
@@ -27,9 +27,9 @@ def infer_shapes(graph: Graph) -> None:
     """Tell each value its type and shape, where they can be inferred."""
     bare = skeleton(graph.model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(bare)
+        inferred = inference.infer_shapes(bare)
         if not (is_complete(inferred.graph) or asks_for_long_vectors(inferred.graph)):
-            inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+            inferred = inference.infer_shapes(bare, data_prop=True)
     except Exception:
         # A graph that inference stumbles on is still folded by what its value infos say.
         return

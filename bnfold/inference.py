@@ -1,0 +1,100 @@
+"""How is onnx's shape inference asked so that it cannot end this process?
+
+Inside a Slice of a negative dimension onnx (1.23) trips over an assertion, which is the end of
+the process and no exception. A negative dimension is what it makes of a kernel that is larger
+than its input. So a Slice is shown to it only once its input is known to have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
+
+DANGEROUS = "Slice"
+HIDDEN = "bnfold.hidden"
+"""The domain that a node is moved to so that onnx does not look at it."""
+PASSES = 8
+"""Slices behind so many others stay hidden: what they make is then found without onnx."""
+
+
+def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
+    """As `onnx.shape_inference.infer_shapes`, which it may raise what it likes from.
+
+    The model is changed while this runs, and as it was afterwards. A Slice in a function of the
+    model is never shown: what is known of a value there is another thing at each call.
+    """
+    seen = [node for graph in graphs(model) for node in graph.node if is_dangerous(node)]
+    unseen = [node for function in model.functions for node in within(function)]
+    nodes = seen + [node for node in unseen if is_dangerous(node)]
+    if not nodes:
+        return onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+    domains = [node.domain for node in nodes]
+    model.opset_import.add(domain=HIDDEN, version=1)
+    hidden = dict(enumerate(seen))
+    for node in nodes:
+        node.domain = HIDDEN
+    try:
+        for _ in range(PASSES):
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+            known = harmless(inferred)
+            safe = [index for index, node in hidden.items() if set(node.input[:1]) <= known]
+            for index in safe:
+                hidden.pop(index).domain = domains[index]
+            if not safe:
+                break
+        return inferred
+    finally:
+        for node, domain in zip(nodes, domains, strict=True):
+            node.domain = domain
+        del model.opset_import[-1]
+
+
+def is_dangerous(node: NodeProto) -> bool:
+    """Whether onnx's inference may end the process at this node."""
+    return node.op_type == DANGEROUS and node.domain in ("", "ai.onnx")
+
+
+def harmless(model: ModelProto) -> set[str]:
+    """The names of what has a shape in which each dimension is told, and none is negative."""
+    found: set[str] = set()
+    for graph in graphs(model):
+        infos = (*graph.input, *graph.value_info, *graph.output)
+        found.update(info.name for info in infos if is_told(info))
+        found.update(tensor.name for tensor in graph.initializer)
+    return found
+
+
+def is_told(info: ValueInfoProto) -> bool:
+    """Whether every dimension is a symbol, or a number that is not negative."""
+    tensor = info.type.tensor_type
+    return tensor.HasField("shape") and all(
+        dim.dim_param or (dim.HasField("dim_value") and dim.dim_value >= 0)
+        for dim in tensor.shape.dim
+    )
+
+
+def within(function: FunctionProto) -> Iterator[NodeProto]:
+    """A function's nodes, with those of the subgraphs in it."""
+    yield from function.node
+    for graph in bodies(function):
+        yield from graph.node
+
+
+def graphs(model: ModelProto) -> Iterator[GraphProto]:
+    """The graph and all within it."""
+    yield model.graph
+    yield from bodies(model.graph)
+
+
+def bodies(outer: GraphProto | FunctionProto) -> Iterator[GraphProto]:
+    """The subgraphs of a graph's or function's nodes, at any depth."""
+    open_bodies: list[GraphProto | FunctionProto] = [outer]
+    while open_bodies:
+        for node in open_bodies.pop().node:
+            for attribute in node.attribute:
+                found = [attribute.g] if attribute.type == AttributeProto.GRAPH else []
+                for graph in (*found, *attribute.graphs):
+                    yield graph
+                    open_bodies.append(graph)

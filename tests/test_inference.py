@@ -1,0 +1,60 @@
+"""onnx's inference is asked so that it cannot end the process, and tells as much as before."""
+
+from __future__ import annotations
+
+import pytest
+from onnx import ModelProto, parser
+
+from bnfold import fold
+from bnfold.inference import infer_shapes
+
+
+def model(text: str, kernel: int = 1) -> ModelProto:
+    """A model of opset 17 from text; `KERNEL` is the height of a kernel."""
+    header = '<ir_version: 8, opset_import: ["": 17, "f": 1]>\n'
+    return parser.parse_model(header + text.replace("KERNEL", str(kernel)))
+
+
+CUT = "<int64[1] s={0}, int64[1] e={1}, int64[1] a={2}>"
+CHAIN = f"""g (float[1,2,2,2] x, float[2,2,KERNEL,1] w) => (float[N,M,K,L] y) {CUT} {{
+    c = Conv(x, w) z = Slice(c, s, e, a) r = Relu(z) y = Slice(r, s, e, a)
+}}"""
+BODY = f"""g (bool go, float[1,2,2,2] x, float[2,2,KERNEL,1] w) => (float[N,M,K,L] y) {CUT} {{
+    y = If(go) <
+        then_branch = yes () => (float[N,M,K,L] t) {{ c = Conv(x, w) t = Slice(c, s, e, a) }},
+        else_branch = no () => (float[N,M,K,L] u) {{ u = Identity(x) }}
+    >
+}}"""
+FUNCTION = f"""g (float[1,2,2,2] x, float[2,2,KERNEL,1] w) => (float[N,M,K,L] y) {CUT} {{
+    y = f.cut(x, w, s, e, a)
+}}
+<domain: "f", opset_import: ["": 17]>
+cut (x, w, s, e, a) => (y) {{ c = Conv(x, w) y = Slice(c, s, e, a) }}"""
+
+
+def shapes(inferred: ModelProto) -> dict[str, list[int]]:
+    """Every shape that was found in the outer graph."""
+    return {
+        info.name: [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        for info in inferred.graph.value_info
+    }
+
+
+@pytest.mark.parametrize("text", [CHAIN, BODY, FUNCTION], ids=["graph", "subgraph", "function"])
+def test_a_negative_dimension_does_not_end_the_process(text: str) -> None:
+    """A kernel larger than its input before a Slice is survived; the model stays as it is."""
+    broken = model(text, kernel=5)
+    before = broken.SerializeToString()
+    for data_prop in (False, True):
+        infer_shapes(broken, data_prop=data_prop)
+    assert broken.SerializeToString() == before
+    fold(broken)
+
+
+def test_tells_what_onnx_tells() -> None:
+    """Behind Slices of what is known, nothing is lost."""
+    assert shapes(infer_shapes(model(CHAIN))) == {
+        "c": [1, 2, 2, 2],
+        "z": [1, 2, 1, 2],
+        "r": [1, 2, 1, 2],
+    }
