@@ -18,6 +18,7 @@ from bnfold.fleet.settings import Settings
 from bnfold.fleet.source import Found, find_models, open_source
 from bnfold.fleet.storage import Place, check_libraries, check_writable, require
 from bnfold.fleet.task import Task, is_worth_timing, time_it, work
+from bnfold.html import check_libraries as check_drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def sweep(
     before any model is worked on, and never for a model.
     """
     check_libraries()
+    if reports:
+        check_drawing()
     settings = Settings(
         fold=_options(options),
         bench=bench,

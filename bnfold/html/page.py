@@ -12,13 +12,15 @@ from typing import Any
 from bnfold.errors import InputError
 from bnfold.explanations import to_dict
 from bnfold.files import check_output, unwritable, whole_or_nothing
-from bnfold.html import words
+from bnfold.html import fleet, words
 from bnfold.reasons import Reason
 from bnfold.report import SCHEMA
 
 Json = Mapping[str, Any]
 FOLDER = Path(__file__).parent / "template"
 LIBRARIES = ("jinja2", "matplotlib")
+COMMANDS = {"optimize": "bnfold optimize MODEL", "sweep": "bnfold sweep SOURCE DESTINATION"}
+"""What makes the documents that can be drawn."""
 
 
 def check_libraries() -> None:
@@ -47,7 +49,9 @@ def write(document: Json, path: str | Path, *, force: bool = False) -> None:
 def page(document: Json) -> str:
     """The page of what `bnfold optimize --json` prints, as one self-contained HTML text.
 
-    Raises InputError for any other document, and where the extra `report` is not installed.
+    What `bnfold sweep --json` prints becomes the page of the fleet, with links to the page of
+    each model that `pages` names. Raises InputError for any other document, and where the
+    extra `report` is not installed.
     """
     check_libraries()
     check_document(document)
@@ -56,15 +60,18 @@ def page(document: Json) -> str:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(
             f"the result lacks or spoils something a report needs: {type(error).__name__} {error}",
-            "make it anew with `bnfold optimize MODEL --json`",
+            f"make it anew with `{COMMANDS[document['command']]} --json`",
         ) from error
 
 
 def check_document(document: Json) -> None:
-    """Raise InputError unless this is a result of `optimize` in a schema that is known."""
-    again = "give what `bnfold optimize MODEL --json` prints"
-    if not isinstance(document, Mapping) or document.get("command") != "optimize":
-        raise InputError("this is no result of `bnfold optimize --json`", again)
+    """Raise InputError unless this is a result of `optimize` or `sweep` in a known schema."""
+    known = isinstance(document, Mapping) and document.get("command") in COMMANDS
+    if not known:
+        raise InputError(
+            "this is no result of `bnfold optimize --json`, nor of a sweep",
+            f"give what `{COMMANDS['optimize']} --json` prints, or the manifest.jsonl of a sweep",
+        )
     if document.get("schema") != SCHEMA:
         raise InputError(
             f"the result has schema {document.get('schema')}, and this bnfold reads {SCHEMA}",
@@ -75,8 +82,6 @@ def check_document(document: Json) -> None:
 def _render(document: Json) -> str:
     import jinja2
 
-    from bnfold.html import pictures
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -84,21 +89,36 @@ def _render(document: Json) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (FOLDER / "page.js").read_text("utf-8")
-    return environment.get_template("page.html").render(
+    is_fleet = document["command"] == "sweep"
+    name, parts = ("fleet", fleet.parts(document)) if is_fleet else ("page", _parts(document))
+    script = _joined("table.js", f"{name}.js")
+    return environment.get_template(f"{name}.html").render(
         document=document,
-        headline=words.headline(document["folds"]),
-        verdicts=words.verdicts(document),
-        rows=_rows(document),
-        details=_details(document),
-        reasons=_reasons(document),
-        pictures=pictures.every(document),
-        environment=_environment(document),
-        words=words,
-        style=(FOLDER / "page.css").read_text("utf-8"),
+        style=_joined("page.css", "fleet.css") if is_fleet else _joined("page.css"),
         script=script,
         script_hash=_hash(script),
+        **parts,
     )
+
+
+def _parts(document: Json) -> dict[str, Any]:
+    """What the template of a model's own page needs."""
+    from bnfold.html import pictures
+
+    return {
+        "headline": words.headline(document["folds"]),
+        "verdicts": words.verdicts(document),
+        "rows": _rows(document),
+        "details": _details(document),
+        "reasons": _reasons(document),
+        "pictures": pictures.every(document),
+        "environment": _environment(document),
+        "words": words,
+    }
+
+
+def _joined(*names: str) -> str:
+    return "".join((FOLDER / name).read_text("utf-8") for name in names)
 
 
 def _hash(script: str) -> str:

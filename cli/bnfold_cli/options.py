@@ -60,10 +60,11 @@ MaybeCandidate = Annotated[
 ]
 
 Result = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="RESULT",
-        help="What `bnfold optimize --json` printed, in a file.",
+        help="What `bnfold optimize --json` or `bnfold sweep --json` printed, in a file, or the "
+        "manifest.jsonl of a sweep; a path, or a URL such as s3://folded/bnfold/manifest.jsonl.",
         show_default=False,
     ),
 ]
@@ -375,12 +376,12 @@ Report = Annotated[
     ),
 ]
 Page = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write the page; RESULT.html beside the result if not given.",
+        help="Where to write the page, a path or URL; RESULT.html beside the result if not given.",
         rich_help_panel=OUTPUT,
     ),
 ]

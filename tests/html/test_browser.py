@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from results import HOSTILE, result
+from results import HOSTILE, fleet, result
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -42,6 +42,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def fleet_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("fleets")
+    made = {count: folder / f"{count}.html" for count in (60, 2000)}
+    for count, path in made.items():
+        write(fleet(count), path)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +206,50 @@ def test_all_is_printed(browser: Any, pages: dict[int, Path]) -> None:
     look(browser, pages[40])
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})
     assert len(pdf["data"]) > 10_000
+
+
+# -- the page of a fleet ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_fleet(browser: Any, fleet_pages: dict[int, Path], size: str, theme: str) -> None:
+    """Nothing is wider than the window, no name was run, and the first model is a link."""
+    look(browser, fleet_pages[60], size, theme)
+    for summary in browser.find_elements(By.CSS_SELECTOR, "summary"):
+        browser.execute_script("arguments[0].click()", summary)
+    assert is_narrow(browser)
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return window.broken") is None
+    link = browser.find_element(By.CSS_SELECTOR, "#table a")
+    assert link.text == HOSTILE[0]
+    assert link.get_attribute("href").endswith("/reports/first.html")
+
+
+def test_models_are_sorted_by_numbers(browser: Any, fleet_pages: dict[int, Path]) -> None:
+    """Errors and speedups as numbers, not as text; what is not known comes last both ways."""
+    look(browser, fleet_pages[60])
+    for column, unit in ((5, ""), (6, "×")):
+        button = f"document.querySelector('#table thead th:nth-child({column}) button').click()"
+        script = f"""return Array.from(document.querySelectorAll('#table > tbody > tr'))
+            .map(row => row.cells[{column - 1}].textContent)"""
+        for sign in (1, -1):
+            browser.execute_script(button)
+            cells = browser.execute_script(script)
+            known = [float(cell.removeprefix(unit)) for cell in cells if cell]
+            assert known == sorted(known, key=lambda value: sign * value)
+            assert all(cells[: len(known)])
+            assert not any(cells[len(known) :])
+
+
+def test_many_models(browser: Any, fleet_pages: dict[int, Path]) -> None:
+    """With 2,000 models the table still filters and sorts while somebody waits for it."""
+    look(browser, fleet_pages[2000])
+    assert browser.find_element(By.ID, "count").text == "2000 models, the first 500 shown"
+    start = time.perf_counter()
+    browser.find_element(By.ID, "outcome").send_keys("not equivalent")
+    assert len(shown(browser)) == 40
+    browser.find_element(By.ID, "search").send_keys("net1953")
+    assert shown(browser) == ["team0/net1953/1/model.onnx"]
+    assert time.perf_counter() - start < 10  # about one second on an idle machine
+    assert is_narrow(browser)

@@ -6,12 +6,12 @@ import copy
 import json
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from results import HOSTILE, result
+from tags import Reader
 
 import bnfold
 from bnfold.errors import BnfoldError, InputError, OutputError
@@ -20,34 +20,6 @@ from bnfold_cli import app
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "trained" / "fashion.onnx"
-VOID = {"meta", "link", "input", "br", "img", "!doctype"}
-
-
-class Reader(HTMLParser):
-    """What a browser makes of a page: tags, attributes, and text outside of scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & set(self.open[-1:]):
-            self.text += data
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,14 @@
-"""Results of `bnfold optimize --json` as they could be, for tests of the page made of them."""
+"""Results of `optimize --json` and `sweep --json` as they could be, for tests of their pages."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
+from bnfold.fleet.record import Failure, FleetSpeed, SweptModel
+from bnfold.fleet.summary import summarize
 
 HOSTILE = (
     "<script>window.broken = 1</script>",
@@ -193,3 +197,64 @@ def _variants() -> list[dict[str, Any]]:
         }
         for name, worth in worths.items()
     ]
+
+
+# -- many models --------------------------------------------------------------------------------
+
+
+def swept_model(index: int, seed: int = 0) -> SweptModel:
+    """What may have become of a model: one in ten could not be done, the others have figures."""
+    rng = np.random.default_rng((seed, index))
+    name = HOSTILE[index] if index < len(HOSTILE) else f"team{index % 7}/net{index}/1/model.onnx"
+    base = SweptModel(name, "s3://models", "failed", "0.1.0", {}, seconds=float(rng.uniform(1, 9)))
+    if index % 10 == 1:
+        failure = Failure("timed_out", f"took <b>too long</b>, {name}", "pass --timeout & wait")
+        return replace(base, failure=failure)
+    if index % 50 == 3:
+        failure = Failure("not_equivalent", "error 1e-2 is above 1e-5", "pass --keep")
+        return replace(base, outcome="not_equivalent", failure=failure)
+    if index % 10 == 4:
+        return replace(base, outcome="unchanged")
+    errors = {"original_error": 4e-7, "candidate_error": float(4e-7 * rng.lognormal())}
+    return replace(
+        base,
+        outcome="equivalent",
+        sites=20,
+        folded=17,
+        normalizations=18,
+        normalizations_folded=16,
+        nodes_before=90,
+        nodes_after=70,
+        bytes_before=9_000,
+        bytes_after=8_000,
+        kept={"BNF202": 2, "BNF999": 1},
+        judge="float64",
+        limit=4e-6,
+        peak_bytes=10**8,
+        speed=_fleet_speed(float(rng.normal(1.08, 0.05))) if index % 3 else None,
+        **errors,
+    )
+
+
+def _fleet_speed(speedup: float) -> FleetSpeed:
+    limits = (speedup - 0.01, speedup + 0.01)
+    where = ("CPUExecutionProvider", "all", 1)
+    is_significant = abs(speedup - 1) > 0.02
+    return FleetSpeed(
+        speedup, limits, 1.0, (0.99, 1.01), is_significant, True, 2.0, 2 / speedup, *where
+    )
+
+
+def fleet(count: int) -> dict[str, Any]:
+    """What a sweep over so many models may have printed, the first ones with hostile names."""
+    records = [swept_model(i) for i in range(count)]
+    return {
+        "command": "sweep",
+        "bnfold": "0.1.0",
+        **summarize(records).to_dict(),
+        "source": "s3://models",
+        "manifest": "s3://x/bnfold/<i>manifest</i>.jsonl",
+        "reproduce": "bnfold sweep 's3://models' s3://x",
+        "swept": [record.to_dict() for record in records],
+        "pages": {records[0].model: "reports/first.html"} if records else {},
+    }

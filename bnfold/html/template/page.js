@@ -1,43 +1,14 @@
-"use strict";
-// Sorting, filtering and unfolding of the table of sites. Every name is set as text, never as HTML.
+// Unfolding of the table of sites, below table.js. Every name is set as text, never as HTML.
 (() => {
-  const STEP = 500; // rows shown at first, and more on demand: thousands at once would be slow
-  const table = document.getElementById("table");
-  if (!table) return;
-  const body = table.tBodies[0];
+  if (!document.getElementById("table")) return;
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const details = read("details");
   const reasons = new Map(read("reasons").map((reason) => [reason.code, reason]));
-  const search = document.getElementById("search");
-  const outcome = document.getElementById("outcome");
-  const operator = document.getElementById("operator");
-  const count = document.getElementById("count");
-  const more = document.getElementById("more");
-  let limit = STEP;
 
-  const make = (tag, text = "", name = "") => {
-    const element = document.createElement(tag);
-    if (text) element.textContent = text;
-    if (name) element.className = name;
-    return element;
-  };
   const number = (value) =>
     Math.abs(value) >= 1000 && Math.abs(value) < 1e7
       ? Math.round(value).toLocaleString("en")
       : value.toPrecision(3);
-  const cell = (row, index) => row.cells[index].textContent;
-
-  const sites = Array.from(body.rows, (row, index) => ({
-    row,
-    index,
-    keys: [index, ...Array.from({ length: 6 }, (_, i) => cell(row, i + 1))],
-    text: row.textContent.toLowerCase(),
-    state: cell(row, 2),
-    operator: cell(row, 3),
-    detail: null,
-  }));
-
-  // -- what unfolds ---------------------------------------------------------------------------
 
   const layers = (boxes) => {
     const depth = new Map();
@@ -103,8 +74,8 @@
     return wrapper;
   };
 
-  const unfolded = (site) => {
-    const data = details[site.index];
+  const unfolded = (item) => {
+    const data = details[item.index];
     const row = make("tr", "", "detail");
     const content = row.insertCell();
     content.colSpan = 7;
@@ -128,120 +99,23 @@
     return row;
   };
 
-  const toggle = (site, button) => {
+  const toggle = (item, button) => {
     const open = button.getAttribute("aria-expanded") !== "true";
     button.setAttribute("aria-expanded", String(open));
     if (open) {
-      site.detail ??= unfolded(site);
-      site.row.after(site.detail);
+      item.detail ??= unfolded(item);
+      item.row.after(item.detail);
     } else {
-      site.detail.remove();
+      item.detail.remove();
     }
   };
 
-  sites.forEach((site) => {
-    const place = site.row.cells[1];
+  longTable("sites", { outcome: 2, operator: 3 }).forEach((item) => {
+    const place = item.row.cells[1];
     const button = make("button", place.textContent, "open");
     button.type = "button";
     button.setAttribute("aria-expanded", "false");
-    button.addEventListener("click", () => toggle(site, button));
+    button.addEventListener("click", () => toggle(item, button));
     place.replaceChildren(button);
-  });
-
-  // -- sorting and filtering ------------------------------------------------------------------
-
-  const show = () => {
-    const wanted = search.value.trim().toLowerCase();
-    let found = 0;
-    sites.forEach((site) => {
-      const fits =
-        (!wanted || site.text.includes(wanted)) &&
-        (!outcome.value || site.state === outcome.value) &&
-        (!operator.value || site.operator === operator.value);
-      found += fits;
-      site.row.hidden = !fits || found > limit;
-      if (site.detail) site.detail.hidden = site.row.hidden;
-    });
-    const shown = Math.min(found, limit);
-    const of = found === sites.length ? `${found} sites` : `${found} of ${sites.length} sites`;
-    count.textContent = shown < found ? `${of}, the first ${shown} shown` : of;
-    more.parentElement.hidden = shown === found;
-  };
-
-  const headers = Array.from(table.tHead.rows[0].cells);
-  const collator = new Intl.Collator("en", { numeric: true });
-  const sort = (column, descending) => {
-    const sign = descending ? -1 : 1;
-    const compare = (a, b) =>
-      column === 0 ? a.index - b.index : collator.compare(a.keys[column], b.keys[column]);
-    sites.sort((a, b) => sign * compare(a, b) || a.index - b.index);
-    const all = document.createDocumentFragment();
-    sites.forEach((site) => {
-      all.append(site.row);
-      if (site.detail && site.row.querySelector('[aria-expanded="true"]')) all.append(site.detail);
-    });
-    body.append(all);
-    headers.forEach((header, index) => {
-      const order = descending ? "descending" : "ascending";
-      header.setAttribute("aria-sort", index === column ? order : "none");
-    });
-    show();
-  };
-
-  headers.forEach((header, column) => {
-    const button = make("button", header.textContent);
-    button.type = "button";
-    button.addEventListener("click", () => {
-      sort(column, header.getAttribute("aria-sort") === "ascending");
-    });
-    header.replaceChildren(button);
-  });
-
-  const offer = (select, values) => {
-    Array.from(new Set(values)).sort().forEach((value) => {
-      const option = make("option", value);
-      option.value = value;
-      select.append(option);
-    });
-  };
-  offer(outcome, sites.map((site) => site.state));
-  offer(operator, sites.map((site) => site.operator));
-
-  const label = make("label", "Sort by ", "sort-by"); // where the head of the table is not shown
-  const by = make("select");
-  by.id = "sort";
-  headers.forEach((header, column) => {
-    const option = make("option", header.textContent);
-    option.value = String(column);
-    by.append(option);
-  });
-  label.append(by);
-  by.addEventListener("change", () => sort(Number(by.value), false));
-  count.before(label);
-
-  const again = () => {
-    limit = STEP;
-    show();
-  };
-  search.addEventListener("input", again);
-  outcome.addEventListener("change", again);
-  operator.addEventListener("change", again);
-  more.addEventListener("click", () => {
-    limit += STEP;
-    show();
-  });
-  document.querySelector(".filters").hidden = false;
-  show();
-
-  // Paper has no buttons: all rows are shown while printing.
-  let before = limit;
-  addEventListener("beforeprint", () => {
-    before = limit;
-    limit = Infinity;
-    show();
-  });
-  addEventListener("afterprint", () => {
-    limit = before;
-    show();
   });
 })();

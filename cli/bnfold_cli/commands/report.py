@@ -1,13 +1,11 @@
-"""`bnfold report`: draw a result from earlier as a page."""
+"""`bnfold report`: draw a result from earlier, or the manifest of a sweep, as a page."""
 
 from __future__ import annotations
 
 from bnfold_cli import options
-from bnfold_cli.console import Console
-from bnfold_cli.documents import read_result
+from bnfold_cli.console import Console, finite
 from bnfold_cli.exits import YES
 from bnfold_cli.lines import line
-from bnfold_cli.pages import check_page, write_page
 
 
 def report(
@@ -18,11 +16,16 @@ def report(
     color: options.ColorOption = "auto",
     traceback: options.Traceback = False,
 ) -> int:
-    """Draw a result of `optimize --json` as one self-contained HTML page."""
+    """Draw a result of `optimize --json`, or a whole sweep, as one self-contained HTML page."""
+    from bnfold.fleet import drawing
+    from bnfold.html import check_libraries
+
     console = Console(color, quiet=quiet)
-    target = output or result.with_name(result.name.removesuffix(".json") + ".html")
-    check_page(target, force=force)
+    target = output or result.removesuffix(".json").removesuffix(".jsonl") + ".html"
+    check_libraries()
+    drawing.check_target(target, force=force)
     with console.progress("Drawing"):
-        write_page(read_result(result), target, force=force)
+        document = drawing.read_document(result, target)
+        drawing.write_page(finite(document), target, force=force)
     console.show([line(f"Wrote {target}, the report")])
     return YES
