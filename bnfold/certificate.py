@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from bnfold.feeds import make_samples
 from bnfold.files import check_output, sha256, unwritable, whole_or_nothing
 from bnfold.isolation import Sessions
 from bnfold.modelio import PROTOBUF_LIMIT, byte_size, open_model
-from bnfold.report import EquivalenceReport, FoldReport, FoldSite, Report, plain
+from bnfold.report import EquivalenceReport, FoldReport, FoldSite, Report, finite, plain
 
 Model = onnx.ModelProto | str | Path
 Document = dict[str, Any]
@@ -73,7 +72,8 @@ def certify(
         document["merged"] = [
             {**plain(block), "measured": errors.get(block.tensor)} for block in folds.merged
         ]
-    return {key: _finite(value) for key, value in document.items()}
+    made: Document = finite(document)
+    return made
 
 
 def fingerprint(model: Model) -> Document:
@@ -125,17 +125,6 @@ def _measured(
 def _visible(site: FoldSite, names: set[str]) -> str | None:
     """The tensor at which a fold shows: the site's own, or that of the operator it went into."""
     return next((n for n in (site.tensor, site.target) if n is not None and n in names), None)
-
-
-def _finite(value: Any) -> Any:
-    """The value with what JSON cannot say as None."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 # --- files ---------------------------------------------------------------------------------

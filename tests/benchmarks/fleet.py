@@ -1,0 +1,120 @@
+"""What does a sweep cost? Two workers against one, and one worker against a plain loop.
+
+    python tests/benchmarks/fleet.py [--models 24] [--rounds 2] [--samples 8]
+
+Makes residual networks of a few sizes and folds and proves all of them in three ways, each model
+with one thread: in a plain loop over `optimize` in this process, by a sweep with one worker, and
+by a sweep with two. The ways take turns, and each ratio is of two times of one round. A sweep's
+first seconds, in which its processes import what they need, are told apart: they count for a
+small fleet and not for a large one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["BNFOLD_THREADS"] = "1"
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, parser
+
+import bnfold
+
+BLOCK = """
+    c{i} = Conv<pads=[1,1,1,1]>(r{h}, w{i})
+    b{i} = BatchNormalization(c{i}, s{i}, t{i}, m{i}, v{i})
+    a{i} = Add(b{i}, r{h})
+    r{i} = Relu(a{i})"""
+
+
+def network(blocks: int, width: int, seed: int) -> onnx.ModelProto:
+    """Residual blocks of 3×3 convolutions on 32×32 pixels."""
+    body = "".join(BLOCK.format(i=i, h=i - 1) for i in range(1, blocks + 1))
+    shape = f"float[1,{width},32,32]"
+    text = f"g ({shape} r0) => ({shape} r{blocks}) {{{body}\n}}"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}')
+    rng = np.random.default_rng(seed)
+    for i in range(1, blocks + 1):
+        weight = rng.normal(0, (2 / (9 * width)) ** 0.5, (width, width, 3, 3))
+        arrays = {f"w{i}": weight, f"v{i}": rng.uniform(0.5, 2, width)}
+        arrays |= {f"{n}{i}": rng.normal(size=width) for n in "stm"}
+        for name, array in arrays.items():
+            model.graph.initializer.append(numpy_helper.from_array(array.astype("f4"), name))
+    return model
+
+
+def make(folder: Path, count: int) -> list[Path]:
+    """A fleet of so many models, of three sizes."""
+    paths = [folder / f"net{index}.onnx" for index in range(count)]
+    for index, path in enumerate(paths):
+        onnx.save(network(4 + 4 * (index % 3), 32, index), path)
+    return paths
+
+
+def loop(paths: list[Path], target: Path, samples: int) -> float:
+    """Seconds of what anybody would write first."""
+    target.mkdir()
+    start = time.perf_counter()
+    for path in paths:
+        bnfold.optimize(path, target / path.name, bench=False, samples=samples)
+    return time.perf_counter() - start
+
+
+def sweep(source: Path, target: Path, workers: int, samples: int) -> tuple[float, float]:
+    """Seconds of a whole sweep, and those until its first model was done."""
+    start = time.perf_counter()
+    first = 0.0
+    options = {"bench": False, "samples": samples, "workers": workers}
+    for record in bnfold.sweep(str(source), str(target), **options):
+        assert record.outcome == "equivalent", record.failure
+        first = first or time.perf_counter() - start
+    return time.perf_counter() - start, first
+
+
+def warm_up(path: Path, folder: Path) -> None:
+    """What this process imports once is nobody's time."""
+    bnfold.optimize(path, folder / "warm.onnx", bench=False, samples=1)
+    sweep(path, folder / "warm", 1, 1)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--models", type=int, default=24)
+    arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument("--samples", type=int, default=8)
+    options = arguments.parse_args()
+    gains, overheads = [], []
+    with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
+        folder = Path(name)
+        source = folder / "source"
+        source.mkdir()
+        paths = make(source, options.models)
+        warm_up(paths[0], folder)
+        for number in range(options.rounds):
+            target = folder / f"round{number}"
+            target.mkdir()
+            plain = loop(paths, target / "plain", options.samples)
+            one, begin = sweep(source, target / "one", 1, options.samples)
+            two, begin_two = sweep(source, target / "two", 2, options.samples)
+            shutil.rmtree(target)
+            gains.append(one / two)
+            overheads.append(one / plain - 1)
+            print(
+                f"loop {plain:.1f} s, one worker {one:.1f} s (first model after {begin:.1f} s), "
+                f"two {two:.1f} s ({begin_two:.1f} s); load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
+    print(f"{options.models} models, {os.cpu_count()} processors")
+    print(f"two workers against one: ×{statistics.median(gains):.2f}")
+    print(f"one worker against a plain loop: {statistics.median(overheads):+.0%}")
+
+
+if __name__ == "__main__":
+    main()
