@@ -107,7 +107,7 @@ CHANGES = {
     *("sys.setrecursionlimit", "sys.path.insert", "sys.path.append"),
 }
 """Calls that change what belongs to the whole process, if only for a moment."""
-OWN_PROCESS = {"worker.py", "child.py"}
+OWN_PROCESS = {"worker.py", "jobs.py"}
 """What runs in a process of its own may do so."""
 
 
