@@ -99,7 +99,7 @@ def _faster(document: Json) -> Verdict:
 
 def _smaller(document: Json) -> Verdict:
     before, after = document["nodes_before"], document["nodes_after"]
-    word = f"{before - after:,} nodes less" if after < before else "The same size"
+    word = f"{before - after:,} fewer nodes" if after < before else "The same size"
     sizes = f"{size(document['bytes_before'])} → {size(document['bytes_after'])}"
     return Verdict(word, f"{before:,} → {after:,} nodes; {sizes}")
 

@@ -49,7 +49,7 @@ def test_the_answers_come_first(made: Reader) -> None:
     start = made.text[: made.text.index("Not equivalent, or not done")]
     order = ["Folded 736 of 828 BatchNormalization nodes in 60 models", "2 not equivalent"]
     order += ["46 are, 6 nothing to fold", "6 could not be done", "6 timed out"]
-    order += ["×1.08 in the median", "920 nodes less", "4,140 → 3,220 nodes"]
+    order += ["×1.08 in the median", "920 fewer nodes", "4,140 → 3,220 nodes"]
     places = [start.index(words) for words in order]
     assert places == sorted(places)
 
@@ -121,6 +121,16 @@ def test_nothing_timed_and_nothing_wrong() -> None:
 def _without_speed(document: dict[str, Any]) -> dict[str, Any]:
     swept = [record | {"speed": None} for record in document["swept"]]
     return document | {"swept": swept, "paces": {}, "speedup": None}
+
+
+def test_only_float64_is_drawn_as_such() -> None:
+    """An error that was judged by the runtime's noise is no error against float64."""
+    document = fleet(60)
+    for record in document["swept"]:
+        record["judge"] = record["judge"] and "noise"
+    text = Reader(page(document)).text
+    assert "Errors against float64" not in text
+    assert "Worst errors" in text
 
 
 def test_many_models() -> None:

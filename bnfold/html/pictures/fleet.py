@@ -99,9 +99,10 @@ def gains(records: Sequence[Json]) -> Picture | None:
 
 
 def errors(records: Sequence[Json]) -> Picture | None:
-    """How the errors are spread, before and after."""
+    """How the errors are spread, before and after, of models that float64 judged."""
     keys = ("original_error", "candidate_error")
-    judged = [r for r in records if all(r[key] is not None for key in keys)]
+    measured = [r for r in records if r["judge"] == "float64"]
+    judged = [r for r in measured if all(r[key] is not None for key in keys)]
     known = [r for r in judged if r["candidate_error"] > 0 or r["original_error"] > 0]
     if not known:
         return None
