@@ -2,11 +2,12 @@
 
     python tests/benchmarks/fleet.py [--models 24] [--rounds 2] [--samples 8]
 
-Makes residual networks of a few sizes and folds and proves all of them in three ways, each model
-with one thread: in a plain loop over `optimize` in this process, by a sweep with one worker, and
-by a sweep with two. The ways take turns, and each ratio is of two times of one round. A sweep's
-first seconds, in which its processes import what they need, are told apart: they count for a
-small fleet and not for a large one.
+Makes residual networks of a few sizes and folds and proves all of them in four ways, each model
+with one thread: in a plain loop over `optimize`, which starts a process for each proof; in the
+same loop with all in this process, where one crash would end it; by a sweep with one worker, whose
+process stays for the next model; and by a sweep with two. The ways take turns, and each ratio is
+of two times of one round. A sweep's first seconds, in which its processes import what they need,
+are told apart: they count for a small fleet and not for a large one.
 """
 
 from __future__ import annotations
@@ -62,12 +63,12 @@ def make(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def loop(paths: list[Path], target: Path, samples: int) -> float:
+def loop(paths: list[Path], target: Path, samples: int, *, isolate: bool) -> float:
     """Seconds of what anybody would write first."""
     target.mkdir()
     start = time.perf_counter()
     for path in paths:
-        bnfold.optimize(path, target / path.name, bench=False, samples=samples)
+        bnfold.optimize(path, target / path.name, bench=False, samples=samples, isolate=isolate)
     return time.perf_counter() - start
 
 
@@ -92,13 +93,30 @@ def warm_up(path: Path, folder: Path) -> None:
     sweep(path, folder / "warm", 1, 1)
 
 
+def measure(paths: list[Path], target: Path, samples: int) -> dict[str, float]:
+    """Seconds of each way, once."""
+    source = paths[0].parent
+    apart = loop(paths, target / "apart", samples, isolate=True)
+    together = loop(paths, target / "together", samples, isolate=False)
+    one, first_of_one = sweep(source, target / "one", 1, samples)
+    two, first_of_two = sweep(source, target / "two", 2, samples)
+    return {
+        "loop": apart,
+        "loop in one process": together,
+        "one": one,
+        "first model of one": first_of_one,
+        "two": two,
+        "first model of two": first_of_two,
+    }
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--models", type=int, default=24)
     arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--samples", type=int, default=8)
     options = arguments.parse_args()
-    gains, overheads = [], []
+    rounds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
         folder = Path(name)
         source = folder / "source"
@@ -108,20 +126,14 @@ def main() -> None:
         for number in range(options.rounds):
             target = folder / f"round{number}"
             target.mkdir()
-            plain = loop(paths, target / "plain", options.samples)
-            one, begin = sweep(source, target / "one", 1, options.samples)
-            two, begin_two = sweep(source, target / "two", 2, options.samples)
+            rounds.append(measure(paths, target, options.samples))
             shutil.rmtree(target)
-            gains.append(one / two)
-            overheads.append(one / plain - 1)
-            print(
-                f"loop {plain:.1f} s, one worker {one:.1f} s (first model after {begin:.1f} s), "
-                f"two {two:.1f} s ({begin_two:.1f} s); load {os.getloadavg()[0]:.1f}",
-                flush=True,
-            )
-    print(f"{options.models} models, {os.cpu_count()} processors")
-    print(f"two workers against one: ×{statistics.median(gains):.2f}")
-    print(f"one worker against a plain loop: {statistics.median(overheads):+.0%}")
+            told = ", ".join(f"{way} {seconds:.1f} s" for way, seconds in rounds[-1].items())
+            print(f"{told}; load {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"{options.models} models, {os.cpu_count()} processors; medians of the rounds:")
+    for way, other in (("two", "one"), ("one", "loop"), ("one", "loop in one process")):
+        ratio = statistics.median(seconds[other] / seconds[way] for seconds in rounds)
+        print(f"{way} against {other}: ×{ratio:.2f}")
 
 
 if __name__ == "__main__":
