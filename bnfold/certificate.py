@@ -22,9 +22,9 @@ from bnfold import culprit, equivalence
 from bnfold.errors import InputError, ModelError
 from bnfold.feeds import make_samples
 from bnfold.files import check_output, sha256, unwritable, whole_or_nothing
-from bnfold.isolation import Sessions
 from bnfold.modelio import PROTOBUF_LIMIT, byte_size, open_model
 from bnfold.report import EquivalenceReport, FoldReport, FoldSite, Report, finite, plain
+from bnfold.sessions import Sessions
 
 Model = onnx.ModelProto | str | Path
 Document = dict[str, Any]

@@ -22,10 +22,11 @@ from bnfold.errors import BnfoldError, InputError, ProviderUnavailable
 from bnfold.evaluation import evaluate
 from bnfold.evidence import JUDGE_SECONDS, Evidence, as_tensors
 from bnfold.feeds import SAMPLES, Data, Feeds, make_samples
-from bnfold.isolation import PATIENCE_S, Sessions
+from bnfold.isolation import PATIENCE_S
 from bnfold.modelio import open_model
 from bnfold.report import EquivalenceReport, OutputComparison
 from bnfold.runtime import CPU, Level, Provider
+from bnfold.sessions import Sessions
 from bnfold.sizes import Dims, input_specs
 from bnfold.stored import StoredModel
 

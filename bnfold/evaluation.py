@@ -18,7 +18,7 @@ from bnfold.feeds import Sample
 from bnfold.memory import shortage
 
 if TYPE_CHECKING:
-    from bnfold.isolation import IsolatedJudge
+    from bnfold.sessions import IsolatedJudge
     from bnfold.stored import StoredModel
 
 Say = Callable[[str, int, int], None]

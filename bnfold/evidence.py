@@ -13,7 +13,7 @@ from bnfold.decisions import Deciding
 from bnfold.feeds import Sample
 
 if TYPE_CHECKING:
-    from bnfold.isolation import IsolatedJudge
+    from bnfold.sessions import IsolatedJudge
 
 Array = NDArray[Any]
 Values = dict[str, Array]

@@ -19,13 +19,14 @@ import onnx
 from bnfold.chunks import BATCH, Chunks, rows_of
 from bnfold.errors import InputError
 from bnfold.feeds import Data
-from bnfold.isolation import PATIENCE_S, Sessions
+from bnfold.isolation import PATIENCE_S
 from bnfold.modelio import check_output, load_model, save_model
 from bnfold.moments import Array, Moments
 from bnfold.normalizations import Normalization, Normalizations
 from bnfold.order import reads
 from bnfold.report import Report
 from bnfold.runtime import CPU, Provider, Session, write_loadable
+from bnfold.sessions import Sessions
 
 Progress = Callable[[str, int, int], None]
 

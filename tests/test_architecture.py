@@ -22,7 +22,8 @@ GROUPS = {
     "engine": "apply bounds branches folding normalizations plan search",
     "proof": "baseline batches chunks comparison cpus culprit decisions equivalence evaluation "
     "evidence feeds flips float64 footprint frames isolation judge kernels measuring "
-    "memory operations ownfolds pairing ranges runtime sizes speed turns worker yardstick",
+    "memory operations ownfolds pairing ranges runtime scratch sessions sizes speed turns worker "
+    "yardstick",
     "page": "html",
     "fleet": "fleet",
     "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration testing",

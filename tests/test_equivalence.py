@@ -14,8 +14,8 @@ from onnx import numpy_helper, parser
 from bnfold import equivalence, evaluation, runtime, yardstick
 from bnfold.equivalence import verify
 from bnfold.errors import InputError, ProviderUnavailable
-from bnfold.isolation import Sessions
 from bnfold.judge import Judge, OutOfTime
+from bnfold.sessions import Sessions
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>\n'
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,11 +16,12 @@ import faults
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+from onnx import parser
 
 import bnfold
-from bnfold import errors, isolation, memory
-from bnfold.isolation import Child, Sessions
+from bnfold import errors, isolation
+from bnfold.isolation import Child
+from bnfold.sessions import Sessions
 from bnfold_cli import app
 
 pytestmark = pytest.mark.isolated
@@ -334,9 +334,9 @@ PARENT = """
 import sys
 sys.path.insert(0, {support!r})
 import faults
-from bnfold import isolation
+from bnfold import isolation, sessions
 isolation._BOOT = faults.boot({fault!r})
-with isolation.Sessions() as sessions:
+with sessions.Sessions() as sessions:
     print(sessions._caller._process.pid, flush=True)
     sessions.open({path!r})
 """
@@ -367,87 +367,3 @@ def test_ends_without_a_main_guard(path: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout == "once True\n"
-
-
-# -- memory --------------------------------------------------------------------------------------
-
-
-def test_little_memory_holds_one_session(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where memory is short the older session closes, and opens again when it is run."""
-    monkeypatch.setattr(isolation, "free_memory", lambda: 0)
-    with Sessions() as sessions:
-        first, second = sessions.open(path), sessions.open(path, level="disable")
-        for session in (first, second, first):
-            assert session.run(FEEDS)["y"].shape == (1, 2, 3)
-            assert len(sessions._open) == 1
-
-
-def test_much_memory_holds_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is room nothing closes but what nobody holds any more."""
-    monkeypatch.setattr(isolation, "free_memory", lambda: 1 << 40)
-    with Sessions() as sessions:
-        first, second = sessions.open(path), sessions.open(path, level="disable")
-        assert len(sessions._open) == 2
-        del first
-        third = sessions.open(path, level="basic")
-        assert len(sessions._open) == 2
-        del second, third
-
-
-def test_large_results_are_on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large result is the map of a file, equal to the array, and outlives the sessions."""
-    monkeypatch.setattr(isolation, "ON_DISK", 1)
-    with Sessions() as sessions:
-        session = sessions.open(path)
-        got = session.run(FEEDS)["y"]
-    assert isinstance(got.base, np.memmap)
-    with Sessions(isolate=False) as here:
-        np.testing.assert_array_equal(got, here.open(path).run(FEEDS)["y"] + 0)
-
-
-def test_a_full_disk_is_an_error(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no temporary file can be written the error says so."""
-
-    def full(*_: Any, **__: Any) -> Any:
-        raise OSError(28, "No space left on device")
-
-    with Sessions() as sessions:
-        monkeypatch.setattr(isolation, "write_loadable", full)
-        with pytest.raises(errors.OutputError, match="No space left"):
-            sessions.open(model)
-
-
-def test_steps_that_memory_forbids(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is skipped for want of memory is told in a line with both numbers."""
-    monkeypatch.setattr(memory, "free_memory", lambda: 100)
-    monkeypatch.setattr(isolation, "Child", isolation.Here)  # so that the patch holds there too
-    line = r"it needs about \d\S* GB of memory, and 1e-07 GB are free"
-    result = bnfold.optimize(path, samples=2)
-    assert result.equivalence
-    assert result.equivalence.judge == "noise"
-    assert any(re.search(f"no float64 evaluation: {line}", n) for n in result.equivalence.notes)
-    assert any(re.search(f"not timed: .* {line}", note) for note in result.folds.notes)
-    with pytest.raises(errors.MemoryUnavailable, match=line):
-        bnfold.bench(path, path)
-
-
-def test_free_memory_is_told() -> None:
-    """On Linux a number between nothing and what the machine has."""
-    free = memory.free_memory()
-    if sys.platform != "linux":
-        assert free is None or free >= 0
-        return
-    assert free is not None
-    assert 0 < free <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def test_disk_size_counts_data_files(model: onnx.ModelProto, tmp_path: Path) -> None:
-    """Weights in another file count; a file that is not there does not."""
-    path = tmp_path / "m.onnx"
-    for tensor in model.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
-    onnx.save_model(model, path, save_as_external_data=True, location="m.bin", size_threshold=0)
-    data = tmp_path / "m.bin"
-    assert memory.disk_size(path) == path.stat().st_size + data.stat().st_size
-    data.unlink()
-    assert memory.disk_size(path) == path.stat().st_size
