@@ -27,7 +27,7 @@ from bnfold.report import (
 from bnfold.stored import StoredModel
 from bnfold.timings import SpeedMeasurement, SpeedReport
 from bnfold_cli import app
-from bnfold_cli.options import parse_dims, parse_providers
+from bnfold_cli.values import parse_dims, parse_providers
 
 SITE = FoldSite("y", "BatchNormalization", "folded", "backward", "h", (Target("h", "Conv"),))
 FOLDS = FoldReport(sites=(SITE,), nodes_before=2, nodes_after=1, opset=17)

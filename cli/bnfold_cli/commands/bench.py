@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bnfold_cli import options, render
+from bnfold_cli import options, render, values
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
 from bnfold_cli.exits import ANSWERS, COULD_NOT, NO, YES
 from bnfold_cli.gates import baseline_of, gate, held
-from bnfold_cli.options import given
+from bnfold_cli.values import given
 
 
 def bench(
@@ -36,10 +36,10 @@ def bench(
 
     The original is timed against itself too: what that shows is the noise of this machine.
     """
-    dims = options.parse_dims(input, dim)
-    counts = options.parse_counts(threads, "--threads")
-    batches = options.parse_counts(batch, "--batch")
-    processors = options.parse_processors(pin)
+    dims = values.parse_dims(input, dim)
+    counts = values.parse_counts(threads, "--threads")
+    batches = values.parse_counts(batch, "--batch")
+    processors = values.parse_processors(pin)
     console = Console(color, as_json=json, quiet=quiet)
     earlier = None if baseline is None else baseline_of(baseline)
     import bnfold
@@ -51,7 +51,7 @@ def bench(
             data=data,
             dims=dims,
             seed=seed,
-            providers=options.parse_providers(provider),
+            providers=values.parse_providers(provider),
             footprints=True,
             attribution=True,
             progress=progress,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import typer
 
-from bnfold_cli import options, render
+from bnfold_cli import options, render, values
 from bnfold_cli.certificates import certifier_of
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of, file_of, typed
 from bnfold_cli.exits import YES
 from bnfold_cli.lines import line
-from bnfold_cli.options import given
 from bnfold_cli.pages import check_page, write_page
+from bnfold_cli.values import given
 
 
 def optimize(
@@ -56,8 +56,8 @@ def optimize(
 
     Nothing is written unless the proof passes. Folds that fail it are taken back.
     """
-    dims = options.parse_dims(input, dim)
-    processors = options.parse_processors(pin)
+    dims = values.parse_dims(input, dim)
+    processors = values.parse_processors(pin)
     console = Console(color, as_json=json, quiet=quiet)
     import bnfold
 
@@ -81,7 +81,7 @@ def optimize(
             data=data,
             dims=dims,
             seed=seed,
-            providers=options.parse_providers(provider),
+            providers=values.parse_providers(provider),
             atol=atol,
             rtol=rtol,
             force=force or in_place,

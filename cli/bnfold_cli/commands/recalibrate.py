@@ -12,7 +12,8 @@ from bnfold_cli import options, render
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
 from bnfold_cli.exits import YES
-from bnfold_cli.options import OUTPUT, RUN, given
+from bnfold_cli.options import OUTPUT, RUN
+from bnfold_cli.values import given
 
 Data = Annotated[
     Path,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bnfold_cli import fleet_options, options, render
+from bnfold_cli import fleet_options, options, render, values
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of, typed
 from bnfold_cli.exits import COULD_NOT, NO, YES
 from bnfold_cli.fleet_progress import FleetProgress
-from bnfold_cli.options import given
+from bnfold_cli.values import given
 
 if TYPE_CHECKING:
     from bnfold.fleet.summary import FleetSummary
@@ -54,7 +54,7 @@ def sweep(
     Each model has a process of its own: one that fails, crashes or never ends is listed, and the
     others go on. Exits with 1 if any is not equivalent, with 2 if any could not be done.
     """
-    dims = options.parse_dims(None, dim)
+    dims = values.parse_dims(None, dim)
     console = Console(color, as_json=json, quiet=quiet)
     import bnfold
     from bnfold.fleet.summary import summarize

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import typer
 
-from bnfold_cli import options, render
+from bnfold_cli import options, render, values
 from bnfold_cli.certificates import certifier_of
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
 from bnfold_cli.exits import NO, YES
 from bnfold_cli.lines import line
-from bnfold_cli.options import given
+from bnfold_cli.values import given
 
 
 def verify(
@@ -41,7 +41,7 @@ def verify(
 
     With --certificate and no models, the certificate is held against the files that it names.
     """
-    dims = options.parse_dims(input, dim)
+    dims = values.parse_dims(input, dim)
     console = Console(color, as_json=json, quiet=quiet)
     if original is None and candidate is None and certificate is not None:
         return _audit(console, certificate, rerun=rerun, verbose=verbose)
@@ -61,7 +61,7 @@ def verify(
             data=data,
             dims=dims,
             seed=seed,
-            providers=options.parse_providers(provider),
+            providers=values.parse_providers(provider),
             atol=atol,
             rtol=rtol,
             progress=progress,
