@@ -7,7 +7,7 @@ know how a fold was made.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.nesting import nodes_within
 from bnfold.report import FoldReport, FoldSite
 from bnfold.stored import StoredModel
 
@@ -80,21 +81,15 @@ def dissect(original: StoredModel, folded: StoredModel, folds: FoldReport) -> An
     """Describe every site in both models."""
     before, after = Body(original), Body(folded)
     return Anatomy(
-        operators_before=dict(Counter(operator_types(original.proto.graph)).most_common()),
-        operators_after=dict(Counter(operator_types(folded.proto.graph)).most_common()),
+        operators_before=_operators(original.proto.graph),
+        operators_after=_operators(folded.proto.graph),
         sites=tuple(_site(site, before, after) for site in folds.sites),
     )
 
 
-def operator_types(graph: onnx.GraphProto) -> Iterator[str]:
-    """The type of each node in a graph and its subgraphs."""
-    for node in graph.node:
-        yield node.op_type
-        for attribute in node.attribute:
-            for inner in attribute.graphs:
-                yield from operator_types(inner)
-            if attribute.HasField("g"):
-                yield from operator_types(attribute.g)
+def _operators(graph: onnx.GraphProto) -> dict[str, int]:
+    """How many nodes of each type are in a graph and its subgraphs, the most frequent first."""
+    return dict(Counter(node.op_type for node in nodes_within(graph)).most_common())
 
 
 class Body:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable
 
 from onnx import FunctionProto, ModelProto, NodeProto, inliner
 
+from bnfold.nesting import subgraphs
+
 Key = tuple[str, str]
 
 
@@ -54,9 +56,7 @@ def count(model: ModelProto, op_type: str) -> int:
                 if key not in memo:
                     memo[key] = inside(functions[key].node, above | {key})
                 total += memo[key]
-            for attribute in node.attribute:
-                for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                    total += inside(graph.node, above)
+            total += sum(inside(graph.node, above) for graph in subgraphs(node))
         return total
 
     return inside(model.graph.node, frozenset())

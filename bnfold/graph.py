@@ -16,6 +16,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from bnfold.constants import FLOATS, Array, Constant
+from bnfold.nesting import subgraphs
 from bnfold.weights import Weights
 from bnfold.writing import drop_overridable, list_initializers, write_scope
 
@@ -301,12 +302,8 @@ class Graph:
                 value.producer = node
         if node.op_type == "Constant" and not node.domain:
             node.outputs[0].constant = constant_of(node, self.weights)  # type: ignore[union-attr]
-        for attribute in proto.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                self._read(attribute.g, scope)
-            elif attribute.type == AttributeProto.GRAPHS:
-                for subgraph in attribute.graphs:
-                    self._read(subgraph, scope)
+        for subgraph in subgraphs(proto):
+            self._read(subgraph, scope)
 
     @property
     def nodes(self) -> Iterator[Node]:

@@ -7,10 +7,10 @@ than its input. So a Slice is shown to it only once its input is known to have n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto
+
+from bnfold.nesting import graphs, nodes_within
 
 DANGEROUS = "Slice"
 HIDDEN = "bnfold.hidden"
@@ -25,8 +25,8 @@ def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
     The model is changed while this runs, and as it was afterwards. A Slice in a function of the
     model is never shown: what is known of a value there is another thing at each call.
     """
-    seen = [node for graph in graphs(model) for node in graph.node if is_dangerous(node)]
-    unseen = [node for function in model.functions for node in within(function)]
+    seen = [node for node in nodes_within(model.graph) if is_dangerous(node)]
+    unseen = [node for function in model.functions for node in nodes_within(function)]
     nodes = seen + [node for node in unseen if is_dangerous(node)]
     if not nodes:
         return onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
@@ -59,7 +59,7 @@ def is_dangerous(node: NodeProto) -> bool:
 def harmless(model: ModelProto) -> set[str]:
     """The names of what has a shape in which each dimension is told, and none is negative."""
     found: set[str] = set()
-    for graph in graphs(model):
+    for graph in graphs(model.graph):
         infos = (*graph.input, *graph.value_info, *graph.output)
         found.update(info.name for info in infos if is_told(info))
         found.update(tensor.name for tensor in graph.initializer)
@@ -73,28 +73,3 @@ def is_told(info: ValueInfoProto) -> bool:
         dim.dim_param or (dim.HasField("dim_value") and dim.dim_value >= 0)
         for dim in tensor.shape.dim
     )
-
-
-def within(function: FunctionProto) -> Iterator[NodeProto]:
-    """A function's nodes, with those of the subgraphs in it."""
-    yield from function.node
-    for graph in bodies(function):
-        yield from graph.node
-
-
-def graphs(model: ModelProto) -> Iterator[GraphProto]:
-    """The graph and all within it."""
-    yield model.graph
-    yield from bodies(model.graph)
-
-
-def bodies(outer: GraphProto | FunctionProto) -> Iterator[GraphProto]:
-    """The subgraphs of a graph's or function's nodes, at any depth."""
-    open_bodies: list[GraphProto | FunctionProto] = [outer]
-    while open_bodies:
-        for node in open_bodies.pop().node:
-            for attribute in node.attribute:
-                found = [attribute.g] if attribute.type == AttributeProto.GRAPH else []
-                for graph in (*found, *attribute.graphs):
-                    yield graph
-                    open_bodies.append(graph)

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, NodeProto
+from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from bnfold.float64 import Kernel, kernel_for, refuse_unread
-from bnfold.order import in_order
+from bnfold.nesting import all_nodes
+from bnfold.order import in_order, reads
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -60,7 +61,7 @@ class Judge:
     """A model, ready to be evaluated in float64. Raises Unjudgeable where it cannot be."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        hopeless = sorted({n.op_type for n in walk_nodes(model)} & (ROUNDING | RANDOM))
+        hopeless = sorted({n.op_type for n in all_nodes(model)} & (ROUNDING | RANDOM))
         if hopeless:
             raise Unjudgeable(f"{', '.join(hopeless)} has no float64 evaluation")
         try:
@@ -109,27 +110,6 @@ def _quiet() -> Iterator[None]:
     """
     with np.errstate(all="ignore"):
         yield
-
-
-def walk_nodes(model: onnx.ModelProto) -> Iterator[NodeProto]:
-    """All nodes of the graph, its subgraphs and the model's functions."""
-    yield from _walk(model.graph.node)
-    for function in model.functions:
-        yield from _walk(function.node)
-
-
-def _walk(nodes: Sequence[NodeProto]) -> Iterator[NodeProto]:
-    for node in nodes:
-        yield node
-        for graph in _subgraphs(node):
-            yield from _walk(graph.node)
-
-
-def _subgraphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
 
 
 _precision: ContextVar[type[np.floating[Any]]] = ContextVar("precision", default=np.float64)
@@ -225,21 +205,11 @@ class Evaluator(ReferenceEvaluator):
             return list(node.run(*inputs, **extra))
 
 
-def _reads(node: NodeProto) -> set[str]:
-    """The names that a node reads, those that its subgraphs mention included."""
-    names = {name for name in node.input if name}
-    for graph in _subgraphs(node):
-        names.update(output.name for output in graph.output)
-        for inner in _walk(graph.node):
-            names.update(inner.input)
-    return names
-
-
 def _last_reads(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> list[list[str]]:
     """For each node, the names that nothing reads after it."""
     kept, dropped = set(outputs) | {""}, []
     for node in reversed(nodes):
-        mentioned = _reads(node) | set(node.output)
+        mentioned = set(reads(node)) | set(node.output)
         dropped.append(sorted(mentioned - kept))
         kept |= mentioned
     return dropped[::-1]

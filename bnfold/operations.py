@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from bnfold import inference
 from bnfold.modelio import byte_size
+from bnfold.nesting import has_subgraphs
 from bnfold.timings import Work
 
 Shapes = Mapping[str, Sequence[int]]
@@ -110,7 +111,7 @@ def _work(node: onnx.NodeProto, known: Mapping[str, Tensor]) -> tuple[int, int, 
 
 def _is_counted(node: onnx.NodeProto) -> bool:
     """Whether it is known what a node of this type costs: not with a graph of its own inside."""
-    if any(a.HasField("g") or a.graphs for a in node.attribute):
+    if has_subgraphs(node):
         return False
     if node.domain not in {"", "ai.onnx"}:
         return node.op_type in FUSED

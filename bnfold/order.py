@@ -7,10 +7,7 @@ from collections.abc import Iterator
 
 from onnx import GraphProto, ModelProto, NodeProto
 
-from bnfold.errors import ModelError
-
-DEEPEST = 33
-"""Levels of graphs within each other that are followed: what protobuf reads from a file."""
+from bnfold.nesting import graphs, subgraphs
 
 
 def in_order(model: ModelProto) -> ModelProto:
@@ -28,28 +25,6 @@ def in_order(model: ModelProto) -> ModelProto:
         graph.ClearField("node")
         graph.node.extend(nodes)
     return copy
-
-
-def graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """The graph and all within it; a graph comes before those within it. Raises ModelError."""
-    level = [graph]
-    for _ in range(DEEPEST):
-        yield from level
-        level = [inner for outer in level for node in outer.node for inner in subgraphs(node)]
-        if not level:
-            return
-    raise ModelError(
-        f"its subgraphs nest deeper than {DEEPEST} levels",
-        "export the model again, or repair it with the tool that made it",
-    )
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The graphs in a node's attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def reads(node: NodeProto) -> Iterator[str]:

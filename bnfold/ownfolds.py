@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from bnfold.errors import BnfoldError
+from bnfold.nesting import nodes_within
 from bnfold.runtime import open_session
 
 Model = onnx.ModelProto | str | Path
@@ -71,11 +72,4 @@ def own_folds(model: Model, loaded: onnx.ModelProto) -> OwnFolds:
 
 def count(graph: onnx.GraphProto) -> int:
     """BatchNormalization nodes in a graph and its subgraphs."""
-    total = 0
-    for node in graph.node:
-        total += node.op_type == "BatchNormalization"
-        for attribute in node.attribute:
-            total += sum(count(inner) for inner in attribute.graphs)
-            if attribute.HasField("g"):
-                total += count(attribute.g)
-    return total
+    return sum(node.op_type == "BatchNormalization" for node in nodes_within(graph))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import AttributeProto, NodeProto
 
+from bnfold.nesting import nodes_within
+
 Sizes = Mapping[str, tuple[int | None, ...]]
 """Shapes by tensor name, None where a size is not known."""
 
@@ -51,7 +53,7 @@ def integer_range(graph: onnx.GraphProto, tensor: str, sizes: Sizes) -> IntegerR
 def _readers(graph: onnx.GraphProto, tensor: str) -> Iterator[tuple[NodeProto, int]]:
     """Every (node, input position) that the numbers of `tensor` reach, through movements."""
     reached, pending = {tensor}, [tensor]
-    nodes = list(_all_nodes(graph))
+    nodes = list(nodes_within(graph))
     while pending:
         name = pending.pop()
         for node in nodes:
@@ -101,17 +103,6 @@ def _smallest(sizes: Sizes, tensor: str) -> int | None:
 
 def _attribute(node: NodeProto, name: str, default: int) -> int:
     return next((int(a.i) for a in node.attribute if a.name == name), default)
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[NodeProto]:
-    """The nodes of a graph and of its subgraphs, which may read the outer tensors."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _all_nodes(attribute.g)
-            for subgraph in attribute.graphs:
-                yield from _all_nodes(subgraph)
 
 
 def known_sizes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:

@@ -13,6 +13,7 @@ from onnx import (
 
 from bnfold import inference
 from bnfold.graph import Graph, describe
+from bnfold.nesting import graphs, has_subgraphs
 
 LARGEST = 256
 """Elements up to which a tensor keeps its data: shapes and axes are computed from such."""
@@ -33,7 +34,7 @@ def infer_shapes(graph: Graph) -> None:
     except Exception:
         # A graph that inference stumbles on is still folded by what its value infos say.
         return
-    for scope, proto in zip(graph.scopes, graphs_of(inferred.graph), strict=True):
+    for scope, proto in zip(graph.scopes, graphs(inferred.graph), strict=True):
         for info in proto.value_info:
             value = scope.values.get(info.name)
             if value is not None:
@@ -49,12 +50,12 @@ def is_complete(graph: GraphProto) -> bool:
         and all(dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
     }
     made = (name for node in graph.node for name in node.output if name)
-    return len(graphs_of(graph)) == 1 and known.issuperset(made)
+    return not any(map(has_subgraphs, graph.node)) and known.issuperset(made)
 
 
 def asks_for_long_vectors(graph: GraphProto) -> bool:
     """Whether a vector is, or may be made, so long that following its elements takes minutes."""
-    for inner in graphs_of(graph):
+    for inner in graphs(graph):
         for info in (*inner.input, *inner.value_info, *inner.output):
             shape = info.type.tensor_type.shape.dim
             if len(shape) == 1 and shape[0].dim_value > LONG:
@@ -74,19 +75,6 @@ def holds_long_size(tensor: TensorProto) -> bool:
     except ValueError:
         return False
     return bool(((sizes > LONG) & (sizes < INFINITE)).any())
-
-
-def graphs_of(graph: GraphProto) -> list[GraphProto]:
-    """A graph and its subgraphs, in the order in which `Graph` reads its scopes."""
-    found = [graph]
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                found += graphs_of(attribute.g)
-            elif attribute.type == AttributeProto.GRAPHS:
-                for subgraph in attribute.graphs:
-                    found += graphs_of(subgraph)
-    return found
 
 
 def skeleton(model: ModelProto) -> ModelProto:

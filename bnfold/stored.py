@@ -10,7 +10,7 @@ from typing import TypeVar
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # no types
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from bnfold.order import graphs
+from bnfold.nesting import graphs
 from bnfold.validation import tensors
 from bnfold.weights import Weights
 

@@ -21,7 +21,8 @@ from onnx import (
 )
 
 from bnfold.errors import ModelError
-from bnfold.order import graphs, in_order, subgraphs
+from bnfold.nesting import graphs, subgraphs
+from bnfold.order import in_order
 from bnfold.skeleton import skeleton
 
 EXPORT_AGAIN = "export the model again, or repair it with the tool that made it"

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants equation errors explanations inference moments reasons report "
-    "timings weights",
+    "values": "affine constants equation errors explanations inference moments nesting reasons "
+    "report timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
