@@ -210,10 +210,11 @@ def deciding(
     watched = tuple(n for n in computed if n in wanted and n not in outputs)
     theirs = {name for node in candidate.graph.node for name in node.output}
     shared = tuple(name for name in watched if name in theirs)
-    return Deciding(known, watched, shared, _constants(graph, wanted, weights or Weights()))
+    return Deciding(known, watched, shared, known_constants(graph, wanted, weights or Weights()))
 
 
-def _constants(graph: GraphProto, names: set[str], weights: Weights) -> dict[str, Array]:
+def known_constants(graph: GraphProto, names: set[str], weights: Weights) -> dict[str, Array]:
+    """The values of those of `names` that are initializers or Constants."""
     found = {t.name: weights.constant(t).value() for t in graph.initializer if t.name in names}
     for node in graph.node:
         if node.op_type == "Constant" and node.output[0] in names:

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import onnx
 
+from bnfold import draws
 from bnfold.comparison import Runs, Table
 from bnfold.decisions import deciding
 from bnfold.errors import BnfoldError, InputError, ProviderUnavailable
 from bnfold.evaluation import evaluate
 from bnfold.evidence import JUDGE_SECONDS, Evidence, as_tensors
-from bnfold.feeds import SAMPLES, Data, Feeds, make_samples
+from bnfold.feeds import SAMPLES, Data, Feeds, Samples, make_samples
 from bnfold.isolation import PATIENCE_S
 from bnfold.modelio import open_model
 from bnfold.report import EquivalenceReport, OutputComparison
@@ -36,6 +37,11 @@ Progress = Callable[[str, int, int], None]
 
 DEPLOYED: tuple[Level, ...] = ("disable", "all")
 """The levels at which a candidate must pass: as written, and as it will be used."""
+
+DRAWN_ONCE = (
+    "the original draws random numbers: they were drawn once for each sample and given to both "
+    "models"
+)
 
 GIVEN = "given"
 """What the settings say of data that is no file."""
@@ -72,15 +78,16 @@ def verify(
     with Sessions(isolate, timeout_s) as sessions:
         models = open_model(original), open_model(candidate)
         _check_inputs(*(model.proto for model in models))
+        run = sessions.open(original, level="disable").run
+        made = make_samples(models[0].proto, run, data=data, dims=dims, samples=samples, seed=seed)
+        fixed = draws.fix(*models, made.items, sessions.open, seed)
+        if fixed is not None:
+            original, candidate = fixed.original, fixed.candidate
+            models = open_model(original), open_model(candidate)
+            made = Samples(fixed.samples, (*made.notes, DRAWN_ONCE))
         decided = deciding(models[0].proto, models[1].proto, models[0].weights)
-        made = make_samples(
-            models[0].proto,
-            sessions.open(original, level="disable").run,
-            data=data,
-            dims=dims,
-            samples=samples,
-            seed=seed,
-        )
+        if fixed is not None:
+            decided = fixed.watching(decided)
         plain = atol is not None or rtol is not None
         evidence = Evidence(
             outputs=[output.name for output in models[0].proto.graph.output],
@@ -94,6 +101,8 @@ def verify(
         )
         proof = _Proof(original, candidate, evidence, models, sessions, progress)
         if not plain:
+            if draws.may_draw(models[0].proto):
+                draws.refuse_random(sessions.open(original, level="disable"), made.items[0])
             judges = partial(sessions.judge, original), partial(sessions.judge, candidate)
             evaluate(evidence, models, judges, judge_seconds, proof.say)
         with np.errstate(all="ignore"):  # infinities are compared, not computed with

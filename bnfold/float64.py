@@ -2,8 +2,8 @@
 
 One class an operator, named as ONNX names it, with the attributes of every opset; the arithmetic
 is in `bnfold.kernels`. An operator is here because the plain evaluator computes it slowly (Conv,
-pools), in float32 (Erf, Cast), for the newest opset only (Softmax, BatchNormalization), or
-wrongly for some shapes (LRN, GlobalMaxPool).
+pools, LeakyRelu), in float32 (Erf, Cast), for the newest opset only (Softmax,
+BatchNormalization), or wrongly for some shapes (LRN, GlobalMaxPool).
 """
 
 # ruff: noqa: D101 -- the name of a class is the operator's, and the page above explains them all
@@ -268,6 +268,12 @@ class LogSoftmax(_Along):
 class Erf(Kernel):
     def _run(self, x: Array, **_: Any) -> tuple[Array]:
         return (kernels.erf(x),)
+
+
+@_register
+class LeakyRelu(Kernel):
+    def _run(self, x: Array, alpha: float, **_: Any) -> tuple[Array]:
+        return (kernels.leaky_relu(x, float(alpha)),)
 
 
 @_register

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
+from bnfold.draws import RANDOM
 from bnfold.float64 import Kernel, kernel_for, refuse_unread
 from bnfold.nesting import all_nodes
 from bnfold.order import in_order, reads
@@ -40,13 +41,6 @@ ROUNDING = frozenset(
     }
 )
 """Operators whose result is a rounding: more digits do not bring them nearer to a truth."""
-
-RANDOM = frozenset(
-    {
-        *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
-        *("Bernoulli", "Multinomial"),
-    }
-)
 
 
 class Unjudgeable(Exception):

@@ -22,8 +22,8 @@ Array = NDArray[Any]
 Pads = tuple[tuple[int, int], ...]
 """(before, after) for each spatial axis."""
 
-COLUMN_BYTES = 64 << 20
-"""How large the unrolled input of one convolution step may get."""
+COLUMN_BYTES = 4 << 20
+"""How large the unrolled input of one convolution step may get: what the shared cache holds."""
 
 CACHE_BYTES = 256 << 10
 """What a core holds close by: sums over taps are made in pieces of this size."""
@@ -359,6 +359,13 @@ def resize(x: Array, scales: Sequence[float], *, linear: bool) -> Array:
         high = np.minimum(low + 1, size - 1)
         x = x.take(low, axis) * (1 - share) + x.take(high, axis) * share
     return x
+
+
+def leaky_relu(x: Array, alpha: float) -> Array:
+    """x where it is positive, alpha * x elsewhere; with no array in between."""
+    y = np.multiply(x, alpha)
+    np.copyto(y, x, where=x > 0)
+    return np.asarray(y)
 
 
 GRID = 64

@@ -20,10 +20,10 @@ GROUPS = {
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
-    "proof": "baseline batches chunks comparison cpus culprit decisions equivalence evaluation "
-    "evidence feeds flips float64 footprint frames isolation judge kernels measuring "
-    "memory operations ownfolds pairing ranges runtime scratch sessions sizes speed turns worker "
-    "yardstick",
+    "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
+    "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
+    "measuring memory operations ownfolds pairing ranges runtime scratch sessions "
+    "sizes speed turns worker yardstick",
     "page": "html",
     "fleet": "fleet",
     "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration testing",

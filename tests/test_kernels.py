@@ -165,6 +165,15 @@ def test_softmax(name: str, options: str, opset: int) -> None:
     np.testing.assert_allclose(evaluate(text, feeds, opset=opset), expected, 1e-5, 1e-6)
 
 
+@pytest.mark.parametrize("slope", ["", "<alpha=0.3>", "<alpha=0.0>", "<alpha=-2.0>"])
+def test_leaky_relu(slope: str) -> None:
+    """LeakyRelu for slopes of either sign and none, at zero and NaN too."""
+    feeds = {"x": np.array([-2.0, -0.0, 0.0, 3.0, 1e300, math.nan, -1e-310])}
+    text = f"y = LeakyRelu{slope}(x)"
+    expected = evaluate(text, feeds, plain=True)
+    np.testing.assert_allclose(evaluate(text, feeds), expected, 1e-7, 1e-300)
+
+
 def test_erf_keeps_float64() -> None:
     """Erf is math.erf to a rounding or two, near zero and far out too."""
     ends = [0.0, 1e-310, 1e-9, 5.99, 6.0, 40.0, math.inf, -math.inf]
