@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from bnfold.decisions import Deciding, known_constants
 from bnfold.errors import InputError
 from bnfold.feeds import Sample
-from bnfold.order import graphs
+from bnfold.nesting import all_nodes
 from bnfold.runtime import Session
 from bnfold.stored import StoredModel, copied
 from bnfold.yardstick import errors, rule_for
@@ -124,13 +123,11 @@ def _share_kept(node: NodeProto, model: StoredModel) -> float | None:
 
 def may_draw(model: ModelProto) -> bool:
     """Whether anything in the model, at any depth, may give another result at each run."""
-    nodes = chain.from_iterable(graph.node for graph in graphs(model.graph))
-    inside = chain.from_iterable(function.node for function in model.functions)
     return any(
         node.op_type in RANDOM
         or node.domain not in STANDARD
         or (node.op_type == "Dropout" and len(node.input) > 2)
-        for node in chain(nodes, inside)
+        for node in all_nodes(model)
     )
 
 
