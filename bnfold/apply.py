@@ -7,25 +7,30 @@ from bnfold.graph import Graph, Value
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import no_contradiction
 
-LARGE = 1 << 25
-"""Bytes of a constant from which on it is only checked, and computed again when it is written."""
 
-
-def store(plan: Plan) -> None:
+def store(graph: Graph, plan: Plan) -> None:
     """Round every new constant to its type. Raises Refusal where one cannot be held."""
     for draft in plan.drafts.values():
         with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
             for index, constant in draft.constants.items():
-                draft.stored[index] = rounded(constant)
+                draft.stored[index] = rounded(graph, constant)
             if draft.bias is not None:
-                draft.stored_bias = rounded(draft.bias)
+                draft.stored_bias = rounded(graph, draft.bias)
 
 
-def rounded(constant: Constant) -> Array | None:
-    """What is stored of a constant; None where it is large, and was only checked."""
-    if constant.nbytes <= LARGE:
-        return constant.stored()
-    constant.check()
+def rounded(graph: Graph, constant: Constant, *, is_costly: bool = False) -> Array | None:
+    """What is stored of a constant; None where it was only checked, and is computed when it is
+    written. Raises Refusal.
+
+    One that is costly to compute is kept in float64 where there is room: for what is folded into
+    it, and for the file.
+    """
+    with graph.weights.checking():
+        if graph.holds(constant.nbytes):
+            return constant.stored()
+        if is_costly and constant.exact_nbytes <= graph.bytes_left:
+            constant.hold()
+        constant.check()
     return None
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from bnfold.affine import Affine, room_for
+from bnfold.extents import SMALLEST_NORMAL, UNDERFLOW_SHARE, Extent
 from bnfold.reasons import Reason, Refusal
 
 Array = NDArray[Any]
@@ -24,15 +27,6 @@ FLOATS: dict[int, np.dtype[Any]] = {
     TensorProto.BFLOAT16: np.dtype(ml_dtypes.bfloat16),
 }
 """ONNX element types that weights are folded in, with their numpy types."""
-
-SMALLEST_NORMAL = dict.fromkeys(FLOATS.values(), 2.0 ** (-126)) | {
-    np.dtype(np.float64): 2.0**-1022,
-    np.dtype(np.float16): 2.0**-14,
-}
-"""Below this a number is subnormal (IEEE 754; bfloat16 has the exponent of float32)."""
-
-UNDERFLOW_SHARE = 1e-3
-"""The largest share of a 16-bit weight's absolute sum that rounding to zero may take."""
 
 CACHED_ELEMENTS = 1 << 12
 """Up to this size a derived value is kept in float64; larger ones are computed again."""
@@ -47,6 +41,17 @@ BLOCK_ELEMENTS = 1 << 18
 """Large tensors are computed in blocks of about this many elements, which stay in the cache."""
 
 
+Rows = Callable[[slice], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of a tensor, to be computed: from which byte on they stand, and what they are."""
+
+    offset: int
+    compute: Callable[[], Array]
+
+
 class Constant:
     """A tensor as an expression over the file's tensors.
 
@@ -54,7 +59,16 @@ class Constant:
     after another is still rounded once; `stored()` is that rounding.
     """
 
-    __slots__ = ("_cache", "_evaluate", "dtype", "flushed", "is_quantized", "shape")
+    __slots__ = (
+        "_cache",
+        "_evaluate",
+        "_extent",
+        "_fits",
+        "dtype",
+        "flushed",
+        "is_quantized",
+        "shape",
+    )
 
     def __init__(
         self,
@@ -66,6 +80,9 @@ class Constant:
     ) -> None:
         self._evaluate = evaluate
         self._cache: Array | None = None
+        self._extent: Extent | None = None
+        self._fits = False
+        """Whether every number is known to be finite in `dtype`, and none to be flushed."""
         self.shape = shape
         self.dtype = dtype
         self.flushed = 0
@@ -99,6 +116,11 @@ class Constant:
     def nbytes(self) -> int:
         """Bytes of what is stored."""
         return self.bytes_of(self.shape, self.dtype)
+
+    @property
+    def exact_nbytes(self) -> int:
+        """Bytes of the value in float64."""
+        return 8 * self.size
 
     @staticmethod
     def bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -135,18 +157,19 @@ class Constant:
             raise Refusal(Reason.UNSUPPORTED_DTYPE, f"a parameter of type {self.dtype}")
         return self.value().astype(np.float64, copy=False)
 
-    def blocks(self, rows: Sequence[slice]) -> Iterator[Array]:
-        """The value in float64, some rows at a time."""
+    def rows(self) -> Rows:
+        """What gives some rows in float64, an array of the caller's own; any thread may ask."""
         value = self.value()
-        for part in rows:
-            yield value[part].astype(np.float64)
+        return lambda part: value[part].astype(np.float64)
 
     def weighted_sum(self, factor: Array, axis: int) -> Array:
         """`(value * factor).sum(axis)` in float64, the axis being kept, some rows at a time."""
-        rows = row_blocks(self.shape)
+        rows = self.rows()
         parts = [
-            (block * (factor[part] if factor.shape[0] > 1 else factor)).sum(axis, keepdims=True)
-            for part, block in zip(rows, self.blocks(rows), strict=True)
+            (rows(part) * (factor[part] if factor.shape[0] > 1 else factor)).sum(
+                axis, keepdims=True
+            )
+            for part in row_blocks(self.shape)
         ]
         if not parts:
             return np.asarray((self.exact() * factor).sum(axis, keepdims=True))
@@ -167,13 +190,50 @@ class Constant:
         return result
 
     def check(self) -> None:
-        """Raise what `stored` raises, and count what it counts, without holding the result."""
+        """Raise what `stored` raises, and count what it counts, without holding the result.
+
+        Where the range of the numbers tells that nothing is lost, nothing is computed.
+        """
+        extent = self.extent()
+        if extent is not None and extent.fits(self.dtype):
+            self.flushed, self._fits = 0, True
+            return
         for _ in self._checked():
             pass
 
-    def stored_blocks(self) -> Iterator[Array]:
-        """What `stored` gives, some rows at a time."""
-        return self._rounded(Rounding(self.dtype))
+    def extent(self) -> Extent | None:
+        """The range of the numbers, for which each is looked at once; None where none is known."""
+        if self._extent is None and is_float(self.dtype):
+            self._extent = Extent.of(self.value(), adds=self.dtype == np.float16)
+        return self._extent
+
+    def hold(self) -> None:
+        """Compute the value now, and keep it in float64 for all who ask again."""
+        self._cache = self.exact()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept of the value."""
+        return 0 if self._cache is None else self._cache.nbytes
+
+    @property
+    def key(self) -> Hashable:
+        """What tells constants apart: those of one key are worth the same."""
+        return self
+
+    def stored_parts(self) -> Iterator[Part]:
+        """What `stored` gives, some rows at a time; each is computed when it is called."""
+        if self._is_one_block:
+            yield Part(0, self.stored)
+            return
+        rows, size = self.rows(), self.nbytes // self.shape[0]
+        for part in row_blocks(self.shape):
+            yield Part(part.start * size, partial(self._stored_rows, rows, part))
+
+    def _stored_rows(self, rows: Rows, part: slice) -> Array:
+        with np.errstate(all="ignore"):
+            exact = rows(part)
+            return exact.astype(self.dtype) if self._fits else Rounding(self.dtype).of(exact)
 
     @property
     def _is_one_block(self) -> bool:
@@ -195,7 +255,8 @@ class Constant:
                 raise Refusal(Reason.UNKNOWN_SHAPE, said)
             yield rounding.of(exact)
         else:
-            yield from map(rounding.of, self.blocks(row_blocks(self.shape)))
+            rows = self.rows()
+            yield from (rounding.of(rows(part)) for part in row_blocks(self.shape))
 
 
 class AffineConstant(Constant):
@@ -208,14 +269,34 @@ class AffineConstant(Constant):
         self.base = base
         self.affine = affine
 
-    def blocks(self, rows: Sequence[slice]) -> Iterator[Array]:
-        """The value in float64, some rows at a time."""
-        for part, block in zip(rows, self.base.blocks(rows), strict=True):
+    def rows(self) -> Rows:
+        """What gives some rows in float64, an array of the caller's own; any thread may ask."""
+        base = self.base.rows()
+
+        def of(part: slice) -> Array:
             scale, shift = (
                 a[part] if a.shape[0] > 1 else a for a in (self.affine.scale, self.affine.shift)
             )
-            block = scale * block
-            yield block + shift if shift.any() else block
+            block = base(part)
+            block *= scale
+            if shift.any():
+                block += shift
+            return block
+
+        return of
+
+    def extent(self) -> Extent | None:
+        """The range that follows from that of the base; None with a shift, which may cancel."""
+        if not self.affine.is_pure_scale:
+            return None
+        extent = self.base.extent()
+        return None if extent is None else extent.scaled(self.affine.scale)
+
+    @property
+    def key(self) -> Hashable:
+        """What tells constants apart: those of one key are worth the same."""
+        arrays = (self.affine.scale, self.affine.shift)
+        return (self.base.key, *((a.shape, a.tobytes()) for a in arrays))
 
 
 def row_blocks(shape: tuple[int, ...]) -> list[slice]:

@@ -65,6 +65,8 @@ def knows_inputs(node: Node) -> bool:
 def evaluate(node: Node, index: int) -> Constant | None:
     """One output of a node of constants; None where it cannot be computed."""
     constants = [None if value is None else value.constant for value in node.inputs]
+    if node.op_type == "Transpose":
+        return transposed(node, constants)
     dtype = output_dtype(node)
     array = computed(node, index, constants)
     if array is None:
@@ -78,6 +80,22 @@ def evaluate(node: Node, index: int) -> Constant | None:
     # A large one is computed again when it is needed: a model may have more than memory holds.
     again = partial(computed, node, index, constants)
     return Constant(partial(present, again), shape, kind, is_quantized=quantized)
+
+
+def transposed(node: Node, constants: list[Constant | None]) -> Constant | None:
+    """A constant with other axes first, of which no number has to be read to know that."""
+    (base,) = constants
+    if base is None:
+        return None
+    axes = node.attributes.get("perm") or list(range(base.rank))[::-1]
+    if sorted(axes) != list(range(base.rank)):
+        return None
+    return Constant(
+        lambda: base.value().transpose(axes),
+        tuple(base.shape[axis] for axis in axes),
+        base.dtype,
+        is_quantized=base.is_quantized,
+    )
 
 
 def present(compute: Callable[[], Array | None]) -> Array:

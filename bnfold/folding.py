@@ -34,6 +34,10 @@ Model = str | Path | onnx.ModelProto | StoredModel
 
 NORMALIZATION = "BatchNormalization"
 
+GLANCE = 1 << 27
+"""Bytes of weights that an inspection reads to check what becomes of them."""
+UNCHECKED = "{} folded weights were not computed: `fold` refuses those that their type cannot hold"
+
 
 def fold(
     model: Model,
@@ -90,9 +94,17 @@ def inspect(
     reparameterize: bool = True,
     keep_overridable: bool = False,
 ) -> FoldReport:
-    """Say what `fold` would do. The arguments and errors are those of `fold`."""
-    result = fold(
-        model, keep=keep, reparameterize=reparameterize, keep_overridable=keep_overridable
+    """Say what `fold` would do. The arguments and errors are those of `fold`.
+
+    Of a model that was not loaded, no more than GLANCE bytes of weights are read to see whether
+    their types can hold the folded ones; where that is not all, a note says so.
+    """
+    result = fold_with(
+        model,
+        keep,
+        reparameterize=reparameterize,
+        keep_overridable=keep_overridable,
+        glances=True,
     )
     return FoldReport(**{f.name: getattr(result, f.name) for f in fields(FoldReport)})
 
@@ -109,9 +121,12 @@ class Folding:
         keep_overridable: bool = False,
         affines: bool = True,
         movement: bool = True,
+        glances: bool = False,
     ) -> None:
-        """`affines` and `movement` are switched off to measure what each of them is worth."""
+        """`affines` and `movement` are switched off to measure what each of them is worth; who
+        only `glances` does not check more folded weights than GLANCE bytes allow."""
         self.model = model
+        model.weights.ration = GLANCE if glances else None
         self.graph = Graph(model.proto, model.weights, keep_overridable=keep_overridable)
         self.keep = keep
         self.affines, self.movement = affines, movement
@@ -182,7 +197,7 @@ class Folding:
         for direction, begin in search.candidates():
             try:
                 plan = begin()
-                store(plan)
+                store(self.graph, plan)
                 return plan, direction
             except Refusal as refusal:
                 refusals.append((direction, refusal))
@@ -260,6 +275,7 @@ class Folding:
     def result(self) -> FoldResult:
         """The model as it is now, written back, and the report."""
         self.graph.flush()
+        unchecked = self.model.weights.unchecked
         return FoldResult(
             sites=tuple(self.sites[node] for node in self.origins if node in self.sites),
             nodes_before=self.nodes_before,
@@ -269,6 +285,7 @@ class Folding:
             merged=self.merging.blocks if self.merging else (),
             flushed=self.flushed + (self.merging.flushed if self.merging else 0),
             removed_movement=self.removed_movement,
+            notes=(UNCHECKED.format(unchecked),) if unchecked else (),
             stored=self.model,
         )
 

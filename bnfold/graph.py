@@ -32,7 +32,11 @@ LOOKS_ASIDE = {("Shape", 0), ("Size", 0), ("CastLike", 1), ("EyeLike", 0)}
 
 
 HELD = 1 << 27
-"""Bytes of new weights that are held until they are written; further ones are computed again."""
+"""Bytes of new weights that are held until they are written; others are computed then."""
+LARGE = 1 << 25
+"""Bytes of a new weight that is not held in any case."""
+TINY = 1 << 16
+"""Bytes of one that always is: it may be a sum over a large one."""
 
 
 class Value:
@@ -362,6 +366,10 @@ class Graph:
         del node.scope.nodes[node]
         node.scope.is_reordered = True
 
+    def holds(self, nbytes: int) -> bool:
+        """Whether a new weight of that many bytes is held in memory until it is written."""
+        return nbytes <= TINY or nbytes <= min(LARGE, self.bytes_left)
+
     def add_constant(
         self,
         scope: Scope,
@@ -371,15 +379,16 @@ class Graph:
         *,
         is_shared: bool = False,
     ) -> Value:
-        """A new initializer: `array` is what `constant.stored()` said, or None where that was not
-        kept. The name is made unique.
+        """A new initializer: `array` is what `constant.stored()` said, or None where that is not
+        held. The name is made unique.
 
         Where the tensor it replaces had several readers, these may all want the same: then there
         is one for all of them.
         """
         key = None
         if is_shared:
-            key = (scope, str(constant.dtype), constant.shape, digest(constant, array))
+            known_by = constant.key if array is None else digest(array)
+            key = (scope, str(constant.dtype), constant.shape, known_by)
             if key in self._shared:
                 return self._shared[key]
         value = Value(self.fresh_name(name), scope)
@@ -387,8 +396,8 @@ class Graph:
         value.shape = constant.shape
         value.elem_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
         scope.values[value.name] = value
-        self.bytes_left -= 0 if array is None else array.nbytes
-        scope.added.append((value, array if self.bytes_left >= 0 else None))
+        scope.added.append((value, array))
+        self.bytes_left -= constant.held + (0 if array is None else array.nbytes)
         if key is not None:
             self._shared[key] = value
         return value
@@ -486,12 +495,9 @@ def dimension(dim: onnx.TensorShapeProto.Dimension) -> Dim:
     return str(dim.dim_param) or None
 
 
-def digest(constant: Constant, array: Array | None) -> str:
-    """What a constant is known by: equal ones have the same."""
-    found = hashlib.blake2b()
-    for block in constant.stored_blocks() if array is None else [array]:
-        found.update(np.ascontiguousarray(block).tobytes())
-    return found.hexdigest()
+def digest(array: Array) -> str:
+    """What an array is known by: equal ones have the same."""
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def constant_of(node: Node, weights: Weights) -> Constant | None:

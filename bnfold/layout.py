@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import BinaryIO
 
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # no types
@@ -9,6 +10,7 @@ from onnx import TensorProto
 
 from bnfold.errors import OutputError
 from bnfold.stored import StoredModel, copied, copy_without, movable, with_weights
+from bnfold.target import fill
 from bnfold.validation import tensors
 from bnfold.weights import Held, Source, Weights
 from bnfold.wire import refer, spliced
@@ -77,20 +79,15 @@ class Layout:
 
     def write_data(self, file: BinaryIO) -> None:
         """Write the data file. Raises OSError, and ModelError where a source is gone."""
-        for offset, source in self._placed:
-            file.seek(offset)
-            source.write_to(file)
+        fill(file, self._placed)
 
     def write_model(self, file: BinaryIO) -> None:
         """Write the model file. Raises OSError, ModelError and OutputError."""
         pieces = spliced(self._serialized(), self._inside.kept_source)
-        if sum(len(p) if isinstance(p, bytes) else p.length for p in pieces) > PROTOBUF_LIMIT:
+        lengths = [len(p) if isinstance(p, bytes) else p.length for p in pieces]
+        if sum(lengths) > PROTOBUF_LIMIT:
             raise _too_large()
-        for piece in pieces:
-            if isinstance(piece, bytes):
-                file.write(piece)
-            else:
-                piece.write_to(file)
+        fill(file, zip(accumulate(lengths, initial=0), pieces, strict=False))
 
     def _serialized(self) -> bytes:
         try:

@@ -16,7 +16,6 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no types
 from onnx import ModelProto, TensorProto
@@ -25,12 +24,11 @@ from bnfold.errors import OutputError
 from bnfold.files import check_output, sync_folder, unwritable
 from bnfold.layout import Layout
 from bnfold.stored import StoredModel
+from bnfold.target import fill
 from bnfold.validation import tensors
 from bnfold.weights import DataFile, Range
 from bnfold.wire import Unreadable, cut
 
-BUFFER = 1 << 20
-"""Bytes that are written at a time."""
 SEARCHED = 1 << 26
 """Bytes of a file that is no model in which the name of a data file is looked for."""
 
@@ -59,9 +57,9 @@ class Draft:
             if self._data is not None:
                 self._refuse_link()
                 layout.relocate(self._data.name)
-                with _written(self._data) as file:
+                with self._data.open("wb", buffering=0) as file:
                     layout.write_data(file)
-            with _written(self.path) as file:
+            with self.path.open("wb", buffering=0) as file:
                 layout.write_model(file)
         except OSError as error:
             raise unwritable(self.named, error) from None
@@ -145,7 +143,7 @@ class Draft:
         assert self._layout is not None
         transition = self.folder / "transition"
         self._layout.relocate(f"{self.folder.name}/{data.name}")
-        with _written(transition) as file:
+        with transition.open("wb", buffering=0) as file:
             self._layout.write_model(file)
         sync_folder(self.folder)
         transition.replace(self.target)
@@ -175,23 +173,14 @@ def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _written(path: Path) -> Iterator[BinaryIO]:
-    """A new file that lasts once the block is done."""
-    with path.open("wb", buffering=BUFFER) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _link(data: Path, twin: Path) -> None:
     """The same file under a second name; a copy where the system has no such links."""
     try:
         os.link(data, twin)
     except (OSError, NotImplementedError):
         file = DataFile.at(data)
-        with _written(twin) as target:
-            Range(file, 0, file.size).write_to(target)
+        with twin.open("wb", buffering=0) as target:
+            fill(target, [(0, Range(file, 0, file.size))])
 
 
 # -- what belongs to whom -----------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import mmap
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,25 +16,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from bnfold.constants import FLOATS, Array, Constant
+from bnfold.constants import FLOATS, Array, Constant, Part
 from bnfold.errors import ModelError
+from bnfold.target import Target, Task
 
 MAPPED = 1 << 20
 """Bytes from which on a range is mapped and not read: a process has some 65,000 maps at most."""
-PIECE = 1 << 20
-"""Bytes that are copied at a time where the system does not copy by itself."""
-COPIED_AT_ONCE = 1 << 30
-"""Bytes asked of the system in one call."""
-NO_COPY = {
-    errno.EXDEV,
-    errno.ENOSYS,
-    errno.EINVAL,
-    errno.EOPNOTSUPP,
-    errno.EBADF,
-    errno.EPERM,
-    errno.ETXTBSY,
-}
-"""What copy_file_range answers where two files, or the system, are not made for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +100,14 @@ class Range:
             mapped = mmap.mmap(file.fileno(), reach, access=mmap.ACCESS_READ, offset=start)
         return _numbers(memoryview(mapped)[self.offset - start :], dtype, shape)
 
-    def write_to(self, target: BinaryIO) -> None:
-        """Append them to another file, in the system where it can: it may share the blocks."""
-        with self.file.open() as source:
-            copy_range(source, target, self.offset, self.length, self._read)
+    def tasks(self, target: Target, place: int) -> Iterator[Task]:
+        """What writes them to another file."""
+
+        def copy() -> None:
+            with self.file.open() as source:
+                target.copy(source, self.offset, self.length, place, self._read)
+
+        yield copy
 
     def _read(self, file: BinaryIO, offset: int, length: int) -> bytes:
         file.seek(offset)
@@ -137,28 +129,6 @@ def _numbers(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     return array.reshape(shape)
 
 
-def copy_range(source: BinaryIO, target: BinaryIO, offset: int, length: int, read: Any) -> None:
-    """Append a range of one file to another. Raises OSError."""
-    target.flush()
-    position, end = target.tell(), offset + length
-    while offset < end and hasattr(os, "copy_file_range"):
-        count = min(end - offset, COPIED_AT_ONCE)
-        try:
-            copied = os.copy_file_range(source.fileno(), target.fileno(), count, offset, position)
-        except OSError as error:
-            if error.errno not in NO_COPY:
-                raise
-            break
-        if copied == 0:  # some file systems say so where they cannot; reading tells which it is
-            break
-        offset, position = offset + copied, position + copied
-    target.seek(position)
-    while offset < end:
-        part = read(source, offset, min(PIECE, end - offset))
-        target.write(part)
-        offset += len(part)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Computed:
     """Bytes that are computed each time somebody wants them, some at a time."""
@@ -172,16 +142,16 @@ class Computed:
 
     def read(self) -> bytes:
         """All of them at once."""
-        return b"".join(self._pieces())
+        return b"".join(as_bytes(part.compute()) for part in self.constant.stored_parts())
 
-    def write_to(self, target: BinaryIO) -> None:
-        """Append them to a file."""
-        for piece in self._pieces():
-            target.write(piece)
+    def tasks(self, target: Target, place: int) -> Iterator[Task]:
+        """What computes and writes them, some at a time."""
+        for part in self.constant.stored_parts():
+            yield partial(_compute, part, target, place + part.offset)
 
-    def _pieces(self) -> Iterator[bytes]:
-        for block in self.constant.stored_blocks():
-            yield little_endian(block).tobytes()
+
+def _compute(part: Part, target: Target, place: int) -> None:
+    target.write(as_bytes(part.compute()), place)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,17 +166,22 @@ class Held:
         data: bytes = self.tensor.raw_data
         return data
 
-    def write_to(self, target: BinaryIO) -> None:
-        """Append them to a file."""
-        target.write(self.tensor.raw_data)
+    def tasks(self, target: Target, place: int) -> Iterator[Task]:
+        """What writes them to a file."""
+        yield lambda: target.write(self.tensor.raw_data, place)
 
 
 Source = Range | Computed | Held
 
 
-def little_endian(array: Array) -> Array:
-    """As ONNX stores numbers."""
-    return array if sys.byteorder == "little" else array.byteswap()
+class OutOfRation(Exception):
+    """More would be read from files than may be."""
+
+
+def as_bytes(array: Array) -> memoryview:
+    """As ONNX stores numbers: little-endian, the last axis first. Not copied where it is so."""
+    plain = np.ascontiguousarray(array if sys.byteorder == "little" else array.byteswap())
+    return plain.reshape(-1).view(np.uint8).data
 
 
 class Weights:
@@ -216,11 +191,16 @@ class Weights:
     empty: then its offset counts in `kept`.
     """
 
-    __slots__ = ("files", "kept")
+    __slots__ = ("_is_checking", "files", "kept", "ration", "unchecked")
 
     def __init__(self) -> None:
         self.files: dict[str, DataFile] = {}
         self.kept: list[Source] = []
+        self.ration: int | None = None
+        """Bytes of files that may still be read to check new weights; None for any number."""
+        self.unchecked = 0
+        """New weights that were not checked, because the ration did not last."""
+        self._is_checking = False
 
     def copy(self) -> Weights:
         """An independent table of the same sources."""
@@ -263,9 +243,30 @@ class Weights:
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         shape = tuple(tensor.dims)
         if isinstance(source, Range) and source.length == Constant.bytes_of(shape, dtype):
-            return Constant(lambda: source.array(dtype, shape), shape, dtype)
+            return Constant(lambda: self._array(source, dtype, shape), shape, dtype)
         # Elements of less than a byte are packed.
         return Constant(lambda: numpy_helper.to_array(self.loaded(tensor)), shape, dtype)
+
+    def _array(self, source: Range, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+        if self._is_checking and self.ration is not None:
+            if source.length > self.ration:
+                raise OutOfRation
+            self.ration -= source.length
+        return source.array(dtype, shape)
+
+    @contextlib.contextmanager
+    def checking(self) -> Iterator[None]:
+        """Within, tensors are read from files only as far as the ration lasts.
+
+        What is to be done with a number that was not read is left out, and counted.
+        """
+        self._is_checking = True
+        try:
+            yield
+        except OutOfRation:
+            self.unchecked += 1
+        finally:
+            self._is_checking = False
 
     def loaded(self, tensor: TensorProto) -> TensorProto:
         """A copy of the tensor that holds its data itself."""

@@ -8,12 +8,13 @@ is left is a valid model that takes no memory to speak of. `spliced` is the way 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no types
 from onnx import TensorProto
 
 from bnfold.errors import ModelError
+from bnfold.target import Contents
 from bnfold.validation import count_bytes
 
 Bytes = bytes | memoryview
@@ -44,18 +45,7 @@ class Unreadable(Exception):
     """It is not what protobuf writes."""
 
 
-class Data(Protocol):
-    """Bytes that are not here."""
-
-    @property
-    def length(self) -> int:
-        """How many."""
-
-    def write_to(self, target: BinaryIO) -> None:
-        """Append them to a file."""
-
-
-Find = Callable[[TensorProto], Data | None]
+Find = Callable[[TensorProto], Contents | None]
 """Says where the data of a tensor is; None where it should stay there."""
 
 
@@ -221,7 +211,7 @@ def refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:
 # -- back ---------------------------------------------------------------------------------------
 
 
-def spliced(light: bytes, find: Find) -> list[bytes | Data]:
+def spliced(light: bytes, find: Find) -> list[bytes | Contents]:
     """The serialized model with the data of every tensor for which `find` knows it, in pieces.
 
     They stand where protobuf would have written them.
@@ -236,9 +226,9 @@ def _whole(
     end: int,
     message: str,
     find: Find,
-) -> tuple[list[bytes | Data], int]:
+) -> tuple[list[bytes | Contents], int]:
     """The pieces of a message, and their length."""
-    pieces: list[bytes | Data] = []
+    pieces: list[bytes | Contents] = []
     done, total, inside = start, 0, INSIDE[message]
     for field in fields(light, start, end):
         holds = inside.get(field.number)
@@ -255,7 +245,7 @@ def _whole(
     return [*pieces, light[done:end]], total + end - done
 
 
-def _whole_tensor(light: bytes, find: Find) -> tuple[list[bytes | Data], int]:
+def _whole_tensor(light: bytes, find: Find) -> tuple[list[bytes | Contents], int]:
     tensor = TensorProto.FromString(light)
     data = find(tensor) if tensor.data_location == TensorProto.EXTERNAL else None
     if data is None:

@@ -9,7 +9,7 @@ import onnx
 from onnx import GraphProto, TensorProto
 
 from bnfold.constants import Array
-from bnfold.weights import Computed, Weights, little_endian
+from bnfold.weights import Computed, Weights, as_bytes
 
 if TYPE_CHECKING:
     from bnfold.graph import Node, Scope, Value
@@ -39,7 +39,7 @@ def write_tensor(tensor: TensorProto, value: Value, array: Array | None, weights
     tensor.name, tensor.data_type = value.name, value.elem_type
     tensor.dims.extend(value.constant.shape)
     if array is not None:
-        tensor.raw_data = little_endian(array).tobytes()
+        tensor.raw_data = bytes(as_bytes(array))
     else:
         weights.hold(tensor, Computed(value.constant))
 

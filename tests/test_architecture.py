@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants equation errors explanations inference moments nesting reasons "
-    "report timings weights",
+    "values": "affine constants equation errors explanations extents inference moments nesting "
+    "pool reasons report target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
@@ -69,10 +69,12 @@ MODULE_LIBRARIES = {
     "memory": "onnx",
     "moments": "numpy",
     "pairing": "numpy",
+    "pool": "",
     "pytest_plugin": "onnx pytest",
     "reasons": "",
     "report": "",
     "runtime": "numpy onnx onnxruntime",
+    "target": "",
     "testing": "",
     "timings": "",
     "turns": "numpy",

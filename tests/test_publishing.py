@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from bnfold import layout, weights
+from bnfold import layout, target
 from bnfold.errors import OutputError
 from bnfold.modelio import load_model, open_model, save_model
 from bnfold.pipeline import optimize
@@ -217,7 +217,8 @@ def dying(call):
         return call(*args, **keywords)
     return counted
 
-for name in "replace rename link unlink mkdir rmdir fsync open chmod copy_file_range".split():
+CALLS = "replace rename link unlink mkdir rmdir fsync open chmod pwrite copy_file_range"
+for name in CALLS.split():
     setattr(os, name, dying(getattr(os, name)))
 save_model(open_model(source), target, external=kind)
 """
@@ -336,7 +337,7 @@ def test_copies_without_help(
     path: Path, system: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ranges arrive as they are where the system does not copy them by itself."""
-    monkeypatch.setattr(weights, "PIECE", 1000)
+    monkeypatch.setattr(target, "PIECE", 1000)
     source = open_model(external(path))
     system(monkeypatch)
     for kind in (True, False):

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bnfold import apply, graph, weights, wire
+from bnfold import constants, folding, graph, weights, wire
+from bnfold.branches import kernels
+from bnfold.constants import AffineConstant, Constant
 from bnfold.culprit import distances
 from bnfold.equivalence import verify
 from bnfold.errors import ModelError
@@ -133,13 +135,122 @@ def test_computed_again(
     expected = path.with_name("expected.onnx"), path.with_name("again.onnx")
     fold(path).save(expected[0], external=False)
     monkeypatch.setattr(graph, "HELD", held)
-    monkeypatch.setattr(apply, "LARGE", large)
+    monkeypatch.setattr(graph, "LARGE", large)
+    monkeypatch.setattr(graph, "TINY", 0)
     result = fold(path)
     assert result.stored.weights.kept, "something is computed again"
     result.save(expected[1], external=False)
     assert expected[0].read_bytes() == expected[1].read_bytes()
     assert result.model == load_model(expected[0])
     assert verify(path, result.model, samples=2, isolate=False)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[object]:
+    """The first argument of every call, from now on."""
+    calls: list[object] = []
+    function = getattr(owner, name)
+
+    def noted(*arguments: object, **keywords: object) -> object:
+        calls.append(arguments[0])
+        return function(*arguments, **keywords)
+
+    monkeypatch.setattr(owner, name, noted)
+    return calls
+
+
+def test_a_weight_is_computed_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not held is computed when it is written, and not for the check before."""
+    expected = fold(path, reparameterize=False).model
+    monkeypatch.setattr(graph, "HELD", 0)
+    monkeypatch.setattr(graph, "TINY", 1 << 12)
+    monkeypatch.setattr(constants, "BLOCK_ELEMENTS", 1 << 10)
+    rows = counted(monkeypatch, AffineConstant, "rows")
+    blocks = counted(monkeypatch, Constant, "_stored_rows")
+    exact = counted(monkeypatch, Constant, "exact")
+    result = fold(path, reparameterize=False)
+    large = [c for c in (*rows, *blocks, *exact) if c.nbytes > graph.TINY]
+    assert not large, "nothing was computed to check it"
+    result.save(path.with_name("out.onnx"))
+    assert {c.shape for c in rows} == {SHAPES["w1"], SHAPES["w3"]}
+    assert len(rows) == 2
+    assert sum(c is rows[0] for c in blocks) == len(constants.row_blocks(rows[0].shape)) > 4
+    assert load_model(path.with_name("out.onnx")) == expected
+
+
+def test_a_product_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weight of two operators that became one is kept for what is folded into it later."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,200] x) => (float[N,300] y) '
+        "{ a = MatMul(x, u) b = MatMul(a, v) y = BatchNormalization(b, s, s, s, s) }"
+    )
+    rng = np.random.default_rng(2)
+    for name, shape in {"u": (200, 400), "v": (400, 300), "s": (300,)}.items():
+        values = (rng.random(shape) + 0.5).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True)
+    expected = fold(tmp_path / "net.onnx").model
+    monkeypatch.setattr(graph, "LARGE", 0)
+    products = counted(monkeypatch, kernels, "composed")
+    result = fold(tmp_path / "net.onnx")
+    assert result.merged
+    assert result.folded
+    result.save(tmp_path / "out.onnx")
+    assert len(products) == 1
+    assert load_model(tmp_path / "out.onnx") == expected
+
+
+def test_what_is_shared_is_told_without_its_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operators that want the same of one weight share it, though it is not computed yet."""
+    text = "".join(
+        f"c{i} = {kind}(x) d{i} = MatMul(c{i}, u) e{i} = BatchNormalization(d{i}, s, s, s, s) "
+        f"y{i} = Sin(e{i}) "
+        for i, kind in enumerate(("Relu", "Sigmoid", "Tanh"))
+    )
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,200] x) => (float[N,300] y) '
+        f"{{ {text} y = Sum(y0, y1, y2) }}"
+    )
+    rng = np.random.default_rng(2)
+    for name, shape in {"u": (200, 300), "s": (300,)}.items():
+        values = (rng.random(shape) + 0.5).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True)
+    expected = fold(tmp_path / "net.onnx").model
+    monkeypatch.setattr(graph, "LARGE", 0)
+    result = fold(tmp_path / "net.onnx")
+    assert len(result.stored.weights.kept) < 3
+    assert result.model == expected
+
+
+def test_an_inspection_reads_no_weight(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at is the graph and what is small; the report is that of a fold."""
+    expected = fold(path)
+
+    def unread(self: Range, *_: object) -> np.ndarray:
+        raise AssertionError(f"{self.length} bytes were read")
+
+    monkeypatch.setattr(folding, "GLANCE", 0)
+    monkeypatch.setattr(Range, "array", unread)
+    report = inspect(path)
+    assert len(report.folded) == 2
+    assert report.sites == expected.sites
+    assert report.notes == (folding.UNCHECKED.format(4),), "w1, w3, the bias that w3 made, w5 + w6"
+
+
+def test_an_inspection_checks_what_it_reads(path: Path) -> None:
+    """As long as weights are few, an inspection refuses what a fold refuses."""
+    held = {t.name: t for t in open_model(path).proto.graph.initializer}
+    with path.with_name("net.data").open("r+b") as file:
+        for name in ("w1", "w2", "w3"):
+            offset = next(e.value for e in held[name].external_data if e.key == "offset")
+            file.seek(int(offset))
+            file.write(np.float32([np.inf]).tobytes())
+    report = inspect(path)
+    assert [site.code for site in report.sites] == ["BNF304"] * 2
+    assert report.sites == fold(path).sites
+    assert not report.notes
 
 
 def test_mapped_as_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

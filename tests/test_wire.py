@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold import wire
+from bnfold.target import Target, Task
 from bnfold.validation import tensors
 from bnfold.wire import Unreadable, cut, spliced
 
@@ -47,18 +48,13 @@ class Part:
         self.data = data[start : start + int(entries["length"])]
         self.length = len(self.data)
 
-    def write_to(self, target: io.BytesIO) -> None:
-        target.write(self.data)
+    def tasks(self, target: Target, place: int) -> Iterator[Task]:
+        yield lambda: target.write(self.data, place)
 
 
 def whole(data: bytes, light: bytes) -> bytes:
-    file = io.BytesIO()
-    for piece in spliced(light, lambda tensor: Part(data, tensor)):
-        if isinstance(piece, bytes):
-            file.write(piece)
-        else:
-            piece.write_to(file)  # type: ignore[arg-type]
-    return file.getvalue()
+    pieces = spliced(light, lambda tensor: Part(data, tensor))
+    return b"".join(piece if isinstance(piece, bytes) else piece.data for piece in pieces)  # type: ignore[attr-defined]
 
 
 def test_out_and_back() -> None:

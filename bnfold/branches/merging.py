@@ -77,7 +77,7 @@ class Merging:
                 found = [] if done else list(offsets(sum_, cluster))
                 for _, value in found:
                     linear = linear.plus(value)
-                made = operator(linear, cluster.family, cluster.base, cluster.model)
+                made = operator(self.graph, linear, cluster.family, cluster.base, cluster.model)
             except Refusal:
                 continue
             done.append((cluster, made))
@@ -128,7 +128,7 @@ class Merging:
             branch = read_branch(found, family, scale)
             if scale.operator(branch.linear.geometry) >= branch.cost:
                 return
-            made = operator(branch.linear, family, found.base, last)
+            made = operator(self.graph, branch.linear, family, found.base, last)
         except Refusal:
             return
         node = insert(self.graph, last, made, result, last)
@@ -142,7 +142,7 @@ class Merging:
         done: list[tuple[Joint, Operator]] = []
         for joint in joints(concat, self.keep):
             try:
-                made = operator(joint.linear(), joint.family, joint.base, joint.model)
+                made = operator(self.graph, joint.linear(), joint.family, joint.base, joint.model)
             except Refusal:
                 continue
             done.append((joint, made))

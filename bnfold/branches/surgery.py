@@ -46,31 +46,34 @@ class Operator:
 
 
 @no_contradiction("a merged branch")
-def operator(linear: Linear, family: Family, base: Value, model: Node | None) -> Operator:
+def operator(
+    graph: Graph, linear: Linear, family: Family, base: Value, model: Node | None
+) -> Operator:
     """The operator that computes this, rounded once. Raises Refusal where that cannot be held.
 
-    `model` is a node that it replaces: a Gemm where the merged one can be such a one too.
+    The graph is not changed. `model` is a node that it replaces: a Gemm where the merged one can
+    be such a one too.
     """
     shape, dtype = linear.geometry.shape, family.dtype
     work = linear.geometry.multiplications
     bias = Constant.of_array(np.array(linear.bias), dtype) if linear.bias.any() else None
     if family.op_type == "Conv":
-        parameters: list[Stored] = [stored(Constant(linear.evaluate, shape, dtype))]
+        parameters: list[Stored] = [stored(graph, Constant(linear.evaluate, shape, dtype))]
         if bias is not None:
-            parameters.append(stored(bias))
+            parameters.append(stored(graph, bias))
         return Operator("Conv", base, tuple(parameters), conv_attributes(linear), shape, work)
     if model is not None and model.op_type == "Gemm" and family.rank == 2:
-        weight = stored(Constant(linear.evaluate, shape, dtype))
-        offset = stored(Constant.of_array(np.array(linear.bias), dtype))
+        weight = stored(graph, Constant(linear.evaluate, shape, dtype))
+        offset = stored(graph, Constant.of_array(np.array(linear.bias), dtype))
         return Operator("Gemm", base, (weight, offset), {"transB": 1}, shape, work)
     turned = Constant(lambda: linear.evaluate().T, shape[::-1], dtype)
-    rest = None if bias is None else stored(bias)
-    return Operator("MatMul", base, (stored(turned),), {}, shape[::-1], work, rest)
+    rest = None if bias is None else stored(graph, bias)
+    return Operator("MatMul", base, (stored(graph, turned),), {}, shape[::-1], work, rest)
 
 
-def stored(constant: Constant) -> Stored:
+def stored(graph: Graph, constant: Constant) -> Stored:
     """A constant with what is written of it. Raises Refusal."""
-    return constant, rounded(constant)
+    return constant, rounded(graph, constant, is_costly=True)
 
 
 def conv_attributes(linear: Linear) -> dict[str, Any]:

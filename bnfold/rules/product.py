@@ -100,14 +100,41 @@ def gemm_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     inputs = {other: Affine.of_scale(along(scale, axis, 2))}
     if not shift.any():
         return Step(inputs=inputs)
-    weight = op.constant(other)
-    alpha = op.attribute("alpha", 1.0)
+    weight, alpha = op.constant(other), op.attribute("alpha", 1.0)
+    size = weight.shape[1 - axis]
+    shape = (1, size) if other == 1 else (size, 1)
 
-    # `t B` as `(1, N)`, or `A t` as `(M, 1)`.
-    sums = weight.weighted_sum(along(shift, axis, 2), axis)
-    keeps = (axis == 0) == (other == 1)
-    moved = Affine.of_shift(alpha * (sums if keeps else sums.T))
-    return Step(inputs=inputs, **into_addend(op, moved))  # type: ignore[arg-type]
+    def moved() -> Array:
+        """`t B` as `(1, N)`, or `A t` as `(M, 1)`."""
+        sums = weight.weighted_sum(along(shift, axis, 2), axis)
+        return np.asarray(alpha * sums).reshape(shape)
+
+    return Step(inputs=inputs, **beside_addend(op, moved, shape))  # type: ignore[arg-type]
+
+
+def beside_addend(
+    op: Operator, moved: Callable[[], Array], shape: tuple[int, ...]
+) -> dict[str, object]:
+    """`beta C' = moved + beta C`, of which the sums over a weight are computed when needed."""
+    beta = op.attribute("beta", 1.0)
+    if not op.has_input(2) or beta == 0:
+        attributes = {"beta": None} if beta != 1 else {}
+        shape, like = stripped(shape, 0), weight_of(op)
+        new = Constant(lambda: moved().reshape(shape), shape, like.dtype)
+        return {"constants": {2: new}, "attributes": {**attributes, **legacy(op)}}
+    if not op.is_constant(2):
+        raise Refusal(Reason.GEMM_BIAS, f"the addend of {op.op_type} is computed at run time")
+    addend = op.constant(2)
+    shape = stripped(np.broadcast_shapes(addend.shape, shape), addend.rank)
+    new = Constant(lambda: (addend.exact() + moved() / beta).reshape(shape), shape, addend.dtype)
+    return {"constants": {2: new}, **broadcasting(op)}
+
+
+def stripped(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Without leading dimensions of 1, down to a rank; a row of one number at least."""
+    while len(shape) > rank and shape[0] == 1:
+        shape = shape[1:]
+    return shape or (1,)
 
 
 def lost_factor(affines: Mapping[int, Affine]) -> int:
