@@ -26,7 +26,8 @@ GROUPS = {
     "sizes speed turns worker yardstick",
     "page": "html",
     "fleet": "fleet",
-    "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration testing",
+    "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration takeback "
+    "testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
 

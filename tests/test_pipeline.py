@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.message import EncodeError
 from onnx import numpy_helper, parser
 
-from bnfold import folding, pipeline, stored
+from bnfold import folding, pipeline, stored, takeback
 from bnfold.errors import InputError, NotEquivalent, OutputError, RuntimeUnavailable
 from bnfold.pipeline import optimize
 from bnfold.report import FoldResult
@@ -134,7 +134,7 @@ def test_an_unknown_culprit_takes_everything_back(
 ) -> None:
     """A failure that nobody can place does not end in an unproven model."""
     monkeypatch.setattr(folding, "fold", sabotage("b1"))
-    monkeypatch.setattr(pipeline, "_suspects", lambda *_: [])
+    monkeypatch.setattr(takeback, "_suspects", lambda *_: [])
     result = quick(model)
     assert {site.verdict for site in result.folds.sites} == {"rolled_back"}
     assert result.equivalence
