@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from bnfold.feeds import SAMPLES, Data
 from bnfold.isolation import PATIENCE_S
 from bnfold.layout import OUTGROWN
 from bnfold.modelio import open_model
-from bnfold.publishing import drafted
+from bnfold.publishing import Draft, drafted
 from bnfold.report import (
     EquivalenceReport,
     FoldReport,
@@ -89,7 +91,6 @@ def optimize(
     when `output` exists and `force` is not given, and whatever `fold`, `verify` and `bench` raise;
     then no file is written.
     """
-    original = open_model(model)
     run_on: dict[str, Any] = {
         "data": _kept(data),
         "dims": dims,
@@ -98,70 +99,35 @@ def optimize(
         "isolate": isolate,
         "timeout_s": timeout_s,
     }
-
-    asked = recipe = Recipe(original, tuple(keep), reparameterize, keep_overridable)
-
-    def refold(without: Iterable[str]) -> FoldResult:
-        nonlocal recipe
-        _say(progress, "fold", 0, 1)
-        recipe = dataclasses.replace(asked, keep=(*asked.keep, *without))
-        return recipe.fold()
-
+    original = open_model(model)
+    recipe = Recipe(original, tuple(keep), reparameterize, keep_overridable)
     proof: EquivalenceReport | None = None
     measured: SpeedReport | None = None
     with drafted(output, force=force) as draft:  # before the long work, not after it
-        folds = refold(())
-
-        def write(folds: FoldResult) -> Path:
-            _say(progress, "write", 0, 1)
-            return draft.write(folds.stored, external=external)
-
-        def prove(folds: FoldResult) -> EquivalenceReport:
-            return equivalence.verify(
-                model,
-                write(folds),
-                samples=samples,
-                atol=atol,
-                rtol=rtol,
-                judge_seconds=judge_seconds,
-                progress=progress,
-                **run_on,
-            )
-
+        work = _Work(model, recipe, draft, external, run_on, progress)
+        folds = work.fold()
         changed = is_changed(folds)
         if output is not None or (changed and bench and not verify):
-            write(folds)
+            work.write(folds)
         if not changed:
-            folds = dataclasses.replace(folds, notes=(*folds.notes, UNCHANGED))
+            folds = _noted(folds, UNCHANGED)
         elif verify:
+            prove = partial(
+                work.prove, samples=samples, atol=atol, rtol=rtol, judge_seconds=judge_seconds
+            )
             with _offering_no_proof():
-                folds, proof = fold_until_proven(folds, refold, prove)
+                folds, proof = fold_until_proven(folds, work.fold, prove)
         if bench and changed:
-            parts: dict[str, Any] = {}
-            if attribute:
-                _say(progress, "fold", 0, 1)
-                parts, note = variants(recipe, folds)
-                folds = dataclasses.replace(folds, notes=(*folds.notes, *filter(None, [note])))
             try:
-                measured = speed.bench(
-                    model,
-                    draft.path,
-                    variants=parts,
-                    attribution=attribute,
-                    footprints=attribute,
-                    threads=threads,
-                    pin=pin,
-                    budget_s=budget_s,
-                    precision=speed.GLANCE,
-                    progress=progress,
-                    **run_on,
+                folds, measured = work.measure(
+                    folds, attribute, threads=threads, pin=pin, budget_s=budget_s
                 )
             except RuntimeUnavailable as error:
                 if verify and not isinstance(error, (MemoryUnavailable, RuntimeCrashed)):
                     raise  # otherwise what was proven is worth writing, timed or not
-                folds = dataclasses.replace(folds, notes=(*folds.notes, f"not timed: {error}"))
+                folds = _noted(folds, f"not timed: {error}")
         if draft.outgrown:
-            folds = dataclasses.replace(folds, notes=(*folds.notes, OUTGROWN))
+            folds = _noted(folds, OUTGROWN)
         made = open_model(draft.path) if draft.is_written else folds.stored
         result = OptimizeResult(
             folds=_without_model(folds),
@@ -178,6 +144,68 @@ def optimize(
             draft.publish()
             result = dataclasses.replace(result, stored=open_model(output))
     return result
+
+
+@dataclass
+class _Work:
+    """A model under way to its draft: each step of `optimize`, which says in which order."""
+
+    model: Model
+    asked: Recipe
+    draft: Draft
+    external: bool | None
+    run_on: dict[str, Any]
+    """How `verify` and `bench` run models."""
+    progress: Progress | None
+    recipe: Recipe = field(init=False)
+    """What was asked, without what was taken back since."""
+
+    def fold(self, without: Iterable[str] = ()) -> FoldResult:
+        """Fold the original again, the named tensors left alone."""
+        self._say("fold")
+        self.recipe = dataclasses.replace(self.asked, keep=(*self.asked.keep, *without))
+        return self.recipe.fold()
+
+    def write(self, folds: FoldResult) -> Path:
+        """Write the draft; what is proven and timed is this file."""
+        self._say("write")
+        return self.draft.write(folds.stored, external=self.external)
+
+    def prove(self, folds: FoldResult, **how: Any) -> EquivalenceReport:
+        """Write the draft and hold it against the original."""
+        return equivalence.verify(
+            self.model, self.write(folds), progress=self.progress, **how, **self.run_on
+        )
+
+    def measure(
+        self, folds: FoldResult, attribute: bool, **how: Any
+    ) -> tuple[FoldResult, SpeedReport]:
+        """Time the draft against the original, and its parts with `attribute`."""
+        parts: dict[str, Any] = {}
+        if attribute:
+            self._say("fold")
+            parts, note = variants(self.recipe, folds)
+            folds = _noted(folds, note)
+        report = speed.bench(
+            self.model,
+            self.draft.path,
+            variants=parts,
+            attribution=attribute,
+            footprints=attribute,
+            precision=speed.GLANCE,
+            progress=self.progress,
+            **how,
+            **self.run_on,
+        )
+        return folds, report
+
+    def _say(self, stage: str) -> None:
+        if self.progress is not None:
+            self.progress(stage, 0, 1)
+
+
+def _noted(folds: FoldResult, note: str | None) -> FoldResult:
+    return dataclasses.replace(folds, notes=(*folds.notes, note)) if note else folds
 
 
 def beside(output: str | Path, data: Path) -> Path:
@@ -200,11 +228,6 @@ def _offering_no_proof() -> Iterator[None]:
     except RuntimeUnavailable as error:
         hint = f"{error.hint}; --no-verify (verify=False) folds without a proof"
         raise RuntimeUnavailable(str(error), hint) from error
-
-
-def _say(progress: Progress | None, stage: str, done: int, total: int) -> None:
-    if progress is not None:
-        progress(stage, done, total)
 
 
 def _kept(data: Data | None) -> Data | None:
