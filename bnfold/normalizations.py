@@ -19,6 +19,7 @@ from bnfold.plan import Draft
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.sources import epsilon, is_by_element, require_inference
 from bnfold.shapes import infer_shapes
+from bnfold.stored import StoredModel
 
 OPERATOR = "BatchNormalization"
 
@@ -57,12 +58,12 @@ class Normalization:
 class Normalizations:
     """The normalizations of a model, which this changes: it must be the caller's own copy."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        wanted = functions.holding(model, OPERATOR)
+    def __init__(self, model: StoredModel) -> None:
+        wanted = functions.holding(model.proto, OPERATOR)
         self.inlined = tuple(sorted(name for _, name in wanted))
         """Functions that were replaced by their bodies: each call needs statistics of its own."""
-        self.model = functions.inlined(model, wanted) if wanted else model
-        self._graph = Graph(self.model, keep_overridable=True)
+        self.model = model.over(functions.inlined(model.proto, wanted)) if wanted else model
+        self._graph = Graph(self.model.proto, self.model.weights, keep_overridable=True)
         infer_shapes(self._graph)
         mark_constants(self._graph)
         self.refused: dict[str, str] = {}
@@ -144,12 +145,12 @@ class Normalizations:
         """A parameter's value, also where a caller might feed another. Raises Refusal."""
         value = _value(node, index)
         if value.is_stored and value.is_overridable:
-            return Constant.of_tensor(self._tensor(value))
+            return self.model.weights.constant(self._tensor(value))
         return Draft(node).constant(index)
 
     def _tensor(self, value: Value) -> onnx.TensorProto:
         found: onnx.TensorProto = next(
-            tensor for tensor in self.model.graph.initializer if tensor.name == value.name
+            tensor for tensor in self.model.proto.graph.initializer if tensor.name == value.name
         )
         return found
 

@@ -173,6 +173,34 @@ def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def retained(path: str | Path) -> Iterator[Path]:
+    """The same model with its data, in a folder beside it, while it may be replaced.
+
+    Its files get second names, and are copied where the system has none. Raises OutputError.
+    """
+    path = Path(path)
+    folder = path.resolve().with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.old")
+    try:
+        yield _linked(path, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _linked(path: Path, folder: Path) -> Path:
+    """A model and its data under second names, in a new folder."""
+    model = folder / path.name
+    try:
+        folder.mkdir(mode=0o700)
+        _link(path.resolve(), model)
+        for location in _locations(ModelProto.FromString(_light(model))):
+            (folder / location).parent.mkdir(parents=True, exist_ok=True)
+            _link((path.parent / location).resolve(), folder / location)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    return model
+
+
 def _link(data: Path, twin: Path) -> None:
     """The same file under a second name; a copy where the system has no such links."""
     try:

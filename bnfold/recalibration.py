@@ -20,13 +20,14 @@ from bnfold.chunks import BATCH, Chunks, rows_of
 from bnfold.errors import InputError
 from bnfold.feeds import Data
 from bnfold.isolation import PATIENCE_S
-from bnfold.modelio import check_output, load_model, save_model
+from bnfold.modelio import check_output, open_model, save_model
 from bnfold.moments import Array, Moments
 from bnfold.normalizations import Normalization, Normalizations
 from bnfold.order import reads
 from bnfold.report import Report
 from bnfold.runtime import CPU, Provider, Session, write_loadable
 from bnfold.sessions import Sessions
+from bnfold.stored import StoredModel
 
 Progress = Callable[[str, int, int], None]
 
@@ -76,11 +77,17 @@ class RecalibrationResult(Report):
     notes: tuple[str, ...] = ()
     output: str | None = None
     """The file that was written."""
-    model: onnx.ModelProto = field(kw_only=True, repr=False, metadata={"json": False})
+    stored: StoredModel = field(kw_only=True, repr=False, metadata={"json": False})
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The whole model, its weights read when it is first asked for. Raises ModelError where a
+        file that holds them is gone or has changed."""
+        return self.stored.whole()
 
     def save(self, path: str | Path, *, force: bool = True) -> None:
         """Write the model, whole or not at all. Raises OutputError."""
-        save_model(self.model, path, force=force)
+        save_model(self.stored, path, force=force)
 
 
 def recalibrate(
@@ -122,13 +129,10 @@ def recalibrate(
     """
     if output is not None:
         check_output(output, force=force)
-    loaded = load_model(model)
-    own = onnx.ModelProto()
-    own.CopyFrom(loaded)
-    work = Normalizations(own)
+    work = Normalizations(open_model(model).copy())
     if not work.found:
         raise _nothing_to_do(work)
-    chunks = Chunks(own, data, batch=batch)
+    chunks = Chunks(work.model.proto, data, batch=batch)
     layers: dict[str, RecalibratedLayer] = {}
     rows = 0
     levels = list(work.levels())
@@ -146,7 +150,7 @@ def recalibrate(
         passes=len(levels),
         notes=tuple(_notes(work, layers.values())),
         output=None if output is None else str(output),
-        model=work.model,
+        stored=work.model,
     )
     if output is not None:
         result.save(output, force=force)
@@ -197,7 +201,7 @@ def _measure(
 @contextmanager
 def _session(
     sessions: Sessions,
-    model: onnx.ModelProto,
+    model: StoredModel,
     level: Sequence[Normalization],
     provider: Provider,
     threads: int | None,
@@ -207,14 +211,15 @@ def _session(
     Optimizations are off: some of the runtime's own move values that we want to see. The part
     goes into a file for as long as it is needed, since there may be one for every layer.
     """
-    stored = {tensor.name for tensor in model.graph.initializer}
-    given = {port.name for port in model.graph.input} - stored
+    stored = {tensor.name for tensor in model.proto.graph.initializer}
+    given = {port.name for port in model.proto.graph.input} - stored
     wanted = list(dict.fromkeys(n.source for n in level if n.source not in given))
     if not wanted:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True) as folder:
-        path = write_loadable(leading_to(model, wanted), Path(folder))
+        part = model.over(leading_to(model.proto, wanted))
+        path = write_loadable(part, Path(folder))
         yield sessions.open(path, provider=provider, level="disable", threads=threads)
 
 

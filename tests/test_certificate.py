@@ -15,6 +15,7 @@ from onnx import numpy_helper
 import bnfold
 from bnfold import certificate
 from bnfold.errors import InputError, OutputError
+from bnfold.stored import StoredModel
 from bnfold_cli import app
 
 TRAINED = Path(__file__).parents[1] / "models" / "trained" / "digits-relu-bn1.onnx"
@@ -163,6 +164,31 @@ def test_in_place(folder: Path) -> None:
     optimized("--in-place")
     assert not certificate.check("proof.json")
     assert certificate.check("proof.json", "before.onnx", "net.onnx", rerun=True)
+
+
+@pytest.mark.isolated
+@pytest.mark.parametrize("location", ["net.data", "net.onnx.data", "parts/net.data"])
+def test_in_place_keeps_what_was_there(
+    folder: Path, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The original is measured though it was replaced, without being loaded, and then it goes."""
+    model = onnx.load("net.onnx")
+    Path(location).parent.mkdir(exist_ok=True)
+    onnx.save(model, "net.onnx", save_as_external_data=True, location=location, size_threshold=0)
+    expected = optimized("-o", "other.onnx", "--embed")["folds"]
+    Path("proof.json").unlink()
+    before = set(folder.iterdir())
+
+    def loaded(_: StoredModel) -> None:
+        raise AssertionError("a model was loaded whole")
+
+    monkeypatch.setattr(StoredModel, "whole", loaded)
+    document = optimized("--in-place", "--external-data")
+    assert document["original"]["path"] is None
+    assert [fold["measured"] for fold in document["folds"]] == [f["measured"] for f in expected]
+    assert any(fold["measured"] for fold in expected)
+    left = {p.name for p in folder.iterdir()} - {p.name for p in before}
+    assert left <= {"proof.json", "net.onnx.data"}
 
 
 def test_a_model_in_memory(folder: Path) -> None:

@@ -11,8 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
 from bnfold.errors import InputError, OutputError
+from bnfold.modelio import load_model
 from bnfold.runtime import open_session
 from bnfold.testing import assert_equivalent
+from bnfold.weights import Range
 from bnfold_models.data import Dataset, load
 
 SHIPPED = Path(__file__).parents[1] / "models" / "trained"
@@ -384,6 +386,39 @@ def test_a_file_is_written_once(tmp_path: Path) -> None:
     assert onnx.load(path) == result.model
     with pytest.raises(OutputError, match="exists"):
         bnfold.recalibrate(chain(), draw(50, 4), path)
+
+
+@pytest.mark.parametrize("external", [True, False])
+def test_large_weights_stay_in_their_file(
+    external: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the layers between go from file to file, and the result is that of a loaded one."""
+    rng = np.random.default_rng(3)
+    weights = [rng.normal(0, 0.2, shape) for shape in ((4, 3000), (3000, 4))]
+    nodes = [
+        helper.make_node("MatMul", ["x", "u"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "v"], ["c"]),
+        normalization("c", "y"),
+    ]
+    tensors = [
+        numpy_helper.from_array(w.astype("f4"), n) for w, n in zip(weights, "uv", strict=True)
+    ]
+    proto = model(nodes, [*tensors, *parameters("y", 4)])
+    path, data = tmp_path / "net.onnx", draw(50, 4)
+    expected = bnfold.recalibrate(proto, data).model
+    onnx.save(proto, path, save_as_external_data=external, location="net.data")
+
+    def unread(self: Range, *_: object) -> bytes:
+        raise AssertionError(f"{self.length} bytes were read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Range, "read", unread)
+        patch.setattr(Range, "array", unread)
+        result = bnfold.recalibrate(path, data, tmp_path / "out.onnx", isolate=True)
+        assert result.layers
+    assert (tmp_path / "out.onnx.data").exists() == external
+    assert load_model(tmp_path / "out.onnx") == result.model == expected
 
 
 # --- what it is for

@@ -51,6 +51,38 @@ def test_little_memory_holds_one_session(path: Path, monkeypatch: pytest.MonkeyP
             assert len(opened._open) == 1
 
 
+def test_a_proof_with_one_session_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a model fits once, the proof is the same: one session is open, results are on disk."""
+    folded = path.with_name("folded.onnx")
+    bnfold.fold(path).save(folded)
+    expected = bnfold.verify(path, folded, samples=3)
+    monkeypatch.setattr(sessions, "free_memory", lambda: 0)
+    monkeypatch.setattr(sessions, "ON_DISK", 1)
+    counts: list[int] = []
+    kept: list[bool] = []
+    load, keep = Sessions._load, Sessions._kept
+
+    def loading(self: Sessions, handle: Any) -> dict[str, Any]:
+        fields = load(self, handle)
+        counts.append(len(self._open))
+        return fields
+
+    def keeping(self: Sessions, value: Any) -> Any:
+        found = keep(self, value)
+        kept.append(isinstance(found.base, np.memmap))
+        return found
+
+    monkeypatch.setattr(Sessions, "_load", loading)
+    monkeypatch.setattr(Sessions, "_kept", keeping)
+    report = bnfold.verify(path, folded, samples=3)
+    assert report
+    assert report.outputs == expected.outputs
+    assert set(counts) == {1}
+    assert len(counts) >= 3, "original, candidate, and the candidate at another level"
+    assert kept
+    assert all(kept)
+
+
 def test_much_memory_holds_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is room nothing closes but what nobody holds any more."""
     monkeypatch.setattr(sessions, "free_memory", lambda: 1 << 40)

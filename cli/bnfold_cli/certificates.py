@@ -16,10 +16,13 @@ def certifier_of(
     candidate: Path | None,
     *,
     force: bool,
-    in_place: bool = False,
+    replaced_in: typer.Context | None = None,
     proven: bool = True,
 ) -> Callable[..., None] | None:
-    """What writes a certificate when all is done; asked for before any work, so it can refuse."""
+    """What writes a certificate when all is done; asked for before any work, so it can refuse.
+
+    An original that is replaced is kept beside the new one until that context closes.
+    """
     if path is None:
         return None
     if not proven:
@@ -32,11 +35,13 @@ def certifier_of(
     if not os.path.isfile(original):  # the error to tell is about the input
         return lambda *_: None
     from bnfold import certificate
-    from bnfold.modelio import load_model
+    from bnfold.publishing import retained
 
-    # What --in-place replaces is kept, and has no file any more.
-    taken = {"original": certificate.fingerprint(original) | ({"path": None} if in_place else {})}
-    model = load_model(original) if in_place else original
+    fingerprint, model = certificate.fingerprint(original), original
+    if replaced_in is not None:
+        model = replaced_in.with_resource(retained(original))
+        fingerprint["path"] = None  # nobody will find it there
+    taken = {"original": fingerprint}
 
     def write(candidate: Any, proof: Any, folds: Any = None) -> None:
         made = certificate.certify(model, candidate, proof, folds=folds, fingerprints=taken)

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from bnfold.recalibration import KeptLayer, RecalibratedLayer, RecalibrationResult
+from bnfold.stored import StoredModel
 from bnfold_cli import render
 from bnfold_cli.app import run
 from bnfold_cli.lines import text_of
@@ -33,7 +34,7 @@ RESULT = RecalibrationResult(
     passes=1,
     notes=("it changes the function",),
     output="out.onnx",
-    model=onnx.ModelProto(),
+    stored=StoredModel(onnx.ModelProto()),
 )
 
 

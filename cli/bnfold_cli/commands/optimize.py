@@ -66,7 +66,12 @@ def optimize(
         check_page(report, force=force)
     files = file_of("original", model)  # now: --in-place replaces it
     certifier = certifier_of(
-        certificate, model, target, force=force, in_place=in_place, proven=not no_verify
+        certificate,
+        model,
+        target,
+        force=force,
+        replaced_in=context if in_place else None,
+        proven=not no_verify,
     )
     with console.progress("Loading") as progress:
         result = bnfold.optimize(
