@@ -27,6 +27,7 @@ from bnfold.report import Direction, FoldReport, FoldResult, FoldSite, Target
 from bnfold.rules.registry import SOURCES, Source
 from bnfold.seams import close
 from bnfold.search import Search, read_source
+from bnfold.sequences import has_sequences, with_splits
 from bnfold.shapes import infer_shapes
 from bnfold.stored import StoredModel
 
@@ -76,15 +77,28 @@ def fold_with(model: Model, keep: Iterable[str] = (), **switches: bool) -> FoldR
         folding.run()
         return folding
 
-    # A loaded file is ours to change; a caller's model is not, and functions may need it again.
-    is_ours = isinstance(model, (str, Path)) and not loaded.proto.functions
+    def fewer(one: Folding, other: Folding) -> Folding:
+        return other if other.left() < one.left() else one
+
+    # A loaded file is ours to change; a caller's model is not, and other words need it again.
+    is_ours = isinstance(model, (str, Path)) and not in_other_words(loaded.proto)
     folding = run(loaded if is_ours else loaded.copy())
+    written, whole = folding.nodes_before, loaded.proto
     wanted = folding.functions_in_the_way()
     if wanted:
-        other = run(loaded.over(functions.inlined(loaded.proto, wanted)))
-        if other.left() < folding.left():
-            return other.result()
+        whole = functions.inlined(whole, wanted)
+        folding = fewer(folding, run(loaded.over(whole)))
+        written = folding.nodes_before  # of a function that is inlined all nodes count
+    parted = with_splits(whole) if folding.left() else None
+    if parted is not None:
+        folding = fewer(folding, run(loaded.over(parted)))
+        folding.nodes_before = written
     return folding.result()
+
+
+def in_other_words(model: onnx.ModelProto) -> bool:
+    """Whether the model may be looked at in another form: with functions or sequences undone."""
+    return bool(model.functions) or has_sequences(model)
 
 
 def inspect(

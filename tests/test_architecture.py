@@ -19,7 +19,7 @@ GROUPS = {
     "files": "external files layout modelio order publishing skeleton stored validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
     "rules": "rules",
-    "engine": "apply bounds branches folding normalizations plan search",
+    "engine": "apply bounds branches folding normalizations plan search sequences",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
     "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
     "measuring memory operations ownfolds pairing ranges runtime scratch sessions "

@@ -44,6 +44,7 @@ TYPES = {
     "float": TensorProto.FLOAT,
     "double": TensorProto.DOUBLE,
     "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
     "int8": TensorProto.INT8,
     "uint8": TensorProto.UINT8,
     "bool": TensorProto.BOOL,
@@ -201,12 +202,14 @@ def differences(original: Model, folded: onnx.ModelProto) -> list[str]:
     after = rational.evaluate(folded, original.feeds)
     outputs = {output.name for output in original.proto.graph.output}
     assert outputs <= set(after), f"outputs are missing: {outputs - set(after)}"
-    return [
-        name
-        for name in before
-        if name in after
-        and (before[name].shape != after[name].shape or (before[name] != after[name]).any())
-    ]
+    return [n for n in before if n in after and not is_same(before[n], after[n])]
+
+
+def is_same(one: Array | list[Array], other: Array | list[Array]) -> bool:
+    """Whether two tensors, or two sequences of them, hold the same numbers."""
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return np.array_equal(one, other)
 
 
 def check(model: Model) -> FoldResult:

@@ -246,10 +246,18 @@ ROWS: dict[str, list[str]] = {
         "z = Sigmoid(q)",
         "@opset=11 h = Conv(X[2,4,5,6], w[6,4,2,2]); p, q = Split<axis=1, split=[2,4]>(h);"
         "y = BN(q, 4); z = BN(p, 2)",
+        "h = Conv(X[2,4,5,6], w[6,4,2,2]); s = SplitToSequence<axis=1>(h, n{2,4});"
+        "p = SequenceAt(s, i:int64=0); q = SequenceAt(s, j:int64=-1); y = BN(p, 2);"
+        "z = BN(q, 4)",
+        "@opset=11 h = Conv(X[2,4,5,6], w[6,4,2,2]); s = SplitToSequence<axis=-3>(h, n{1,2,3});"
+        "q = SequenceAt(s, i:int64=1); y = BN(q, 2); p = SequenceAt(s, j:int64=2); o = Sigmoid(p)",
     ],
     "forward Split": [
         "a = BN(X[2,6,5,6], 6); p, q, r = Split<axis=1, num_outputs=3>(a);"
         "y = Conv(p, w[3,2,2,2]); z = Conv(q, v[3,2,2,2]); o = Conv(r, u[3,2,2,2])",
+        "a = BN(X[2,6,5,6], 6); s = SplitToSequence<axis=1>(a, n{2,4});"
+        "p = SequenceAt(s, i:int64=1); y = Conv(p, w[3,4,2,2]); q = SequenceAt(s, j:int64=-2);"
+        "z = Conv(q, v[3,2,2,2])",
     ],
     "backward Slice": [
         "h = Conv(X[2,4,5,6], w[6,4,2,2]); g = Slice(h, s{4}, e{-7}, x{1}, t{-2}); y = BN(g, 3)",

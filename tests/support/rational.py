@@ -125,7 +125,7 @@ def evaluate(
         results = result if isinstance(result, list | tuple) else (result,)
         for name, value in zip(node.output, results, strict=False):
             if name:
-                values[name] = np.asarray(value)
+                values[name] = value if isinstance(value, list) else np.asarray(value)
     return values
 
 
@@ -736,6 +736,21 @@ def split(call: Call, x: Array, given: Array | None = None) -> list[Array]:
         part = -(-x.shape[axis] // count)
         sizes = [part] * (count - 1) + [x.shape[axis] - part * (count - 1)]
     return np.split(x, np.cumsum(sizes)[:-1].tolist(), axis)
+
+
+@operator("SplitToSequence")
+def split_to_sequence(call: Call, x: Array, given: Array) -> tuple[list[Array]]:
+    axis = call.get("axis", 0)
+    if given.ndim:
+        ends = np.cumsum([int(size) for size in given])[:-1]
+    else:
+        ends = np.arange(int(given), x.shape[axis], int(given))
+    return (np.split(x, ends.tolist(), axis),)
+
+
+@operator("SequenceAt")
+def sequence_at(_: Call, sequence: list[Array], place: Array) -> Array:
+    return sequence[int(place)]
 
 
 @operator("Slice")
