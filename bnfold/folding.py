@@ -77,22 +77,19 @@ def fold_with(model: Model, keep: Iterable[str] = (), **switches: bool) -> FoldR
         folding.run()
         return folding
 
-    def fewer(one: Folding, other: Folding) -> Folding:
-        return other if other.left() < one.left() else one
-
     # A loaded file is ours to change; a caller's model is not, and other words need it again.
     is_ours = isinstance(model, (str, Path)) and not in_other_words(loaded.proto)
     folding = run(loaded if is_ours else loaded.copy())
-    written, whole = folding.nodes_before, loaded.proto
-    wanted = folding.functions_in_the_way()
+    wanted, whole = folding.functions_in_the_way(), loaded.proto
     if wanted:
         whole = functions.inlined(whole, wanted)
-        folding = fewer(folding, run(loaded.over(whole)))
-        written = folding.nodes_before  # of a function that is inlined all nodes count
-    parted = with_splits(whole) if folding.left() else None
+        other = run(loaded.over(whole))
+        folding = other if other.left() < folding.left() else folding
+    parted = with_splits(whole) if folding.kept() else None
     if parted is not None:
-        folding = fewer(folding, run(loaded.over(parted)))
-        folding.nodes_before = written
+        other = run(loaded.over(parted))
+        other.nodes_before = folding.nodes_before
+        folding = other if other.kept() < folding.kept() else folding
     return folding.result()
 
 
@@ -285,6 +282,10 @@ class Folding:
         """How many normalizations run, those in functions counted for each call."""
         self.graph.flush()
         return functions.count(self.graph.model, NORMALIZATION)
+
+    def kept(self) -> int:
+        """How many of the model's own affines stay."""
+        return sum(site.verdict == "kept" for site in self.sites.values())
 
     def result(self) -> FoldResult:
         """The model as it is now, written back, and the report."""

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.nesting import graphs
-from bnfold.stored import copied
 
 Array = NDArray[np.generic]
 
@@ -60,7 +59,8 @@ def with_splits(model: ModelProto) -> ModelProto | None:
     found = _Partings(model.graph).all()
     if not found:
         return None
-    copy = copied(model)
+    copy = ModelProto()
+    copy.CopyFrom(model)
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     made = {parting.node.output[0]: parting for parting in found}
     picked = {name: parting for parting in found for name in parting.picks}

@@ -17,9 +17,10 @@ GROUPS = {
     "values": "affine constants equation errors explanations extents inference moments nesting "
     "pool reasons report target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
-    "graph": "dimensions elements evaluate facts functions graph idioms seams shapes writing",
+    "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
+    "writing",
     "rules": "rules",
-    "engine": "apply bounds branches folding normalizations plan search sequences",
+    "engine": "apply bounds branches folding normalizations plan search",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
     "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
     "measuring memory operations ownfolds pairing ranges runtime scratch sessions "
