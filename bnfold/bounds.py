@@ -31,6 +31,18 @@ themselves the original loses as well, when it adds them.
 
 A constant Mul or Add tells no magnitudes. A scale alone has the bound `u`; with a shift the bound
 is not known and stays None.
+
+Where a value `x` has other readers, the fold stores `s x + t` in its place and they take the
+inverse. They saw `x` itself, and now see it off by `u |s x + t| / |s|`, which is
+
+    lost = |t / s| / X
+
+units more than before: a large shift leaves no digits of a small value. Up to LOST units pass, as
+many as the proof lets pass, and the bound is then that of the worse side; beyond them the fold is
+refused. Here a statistic is believed up to BELIEVED only. A fold that hides behind a variance of
+1e30 would be right for values of 1e15, and is a fault of the file; everywhere else such a channel
+is constant before and after, and nothing is lost. Where nothing tells the magnitude it is taken
+to be 1, as networks keep their values.
 """
 
 from __future__ import annotations
@@ -40,7 +52,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bnfold.affine import Array
+from bnfold.affine import Affine, Array
 from bnfold.constants import Constant
 from bnfold.plan import Plan
 from bnfold.rules.registry import Source
@@ -49,6 +61,11 @@ CANCELS = 2.0**10
 """A condition from which on a fold is flagged: ten bits of its weights cancel."""
 AMPLIFIES = 1e6
 """A scale from which on a fold is flagged, whatever the statistics say of its input."""
+
+LOST = 2.0**4
+"""Units of rounding that the other readers of a folded value may lose."""
+BELIEVED = 2.0**16
+"""Magnitudes that statistics may tell of a value: the range of float16."""
 
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """The unit of rounding of each type that weights are stored in."""
@@ -66,10 +83,15 @@ class Rounding:
     flagged: bool
 
 
-def rounding(source: Source, unit: float) -> Rounding:
-    """What rounding can change where an affine is stored in this unit, relative to the output."""
+def rounding(source: Source, unit: float, lost: float = 0.0) -> Rounding:
+    """What rounding can change where an affine is stored in this unit, relative to the output.
+
+    `lost` are the units that other readers lose by it.
+    """
     affine = source.affine
     known = condition(source)
+    if known is not None:
+        known = max(known, lost and 1 + lost)
     largest = float(np.abs(affine.scale).max(initial=0.0))
     return Rounding(
         scale_range=_range(affine.scale),
@@ -105,6 +127,22 @@ def condition(source: Source) -> float | None:
     reach = float((np.abs(affine.scale) * source.typical + np.abs(affine.shift)).max())
     scale = float(np.max(source.result))
     return reach / scale if scale > 0 else (float("inf") if reach > 0 else 0.0)
+
+
+def lost(affine: Affine, magnitude: Array | None) -> float:
+    """Units of rounding that are lost where `affine(x)` is stored for those who read `x`.
+
+    `magnitude` is that of x by channels, in any shape; None where it is not known.
+    """
+    if affine.is_pure_scale:
+        return 0.0
+    if not affine.is_invertible:
+        return float("inf")
+    shift = float(np.abs(affine.shift_before()).max())
+    if magnitude is None:
+        return shift
+    known = float(magnitude[magnitude <= BELIEVED].max(initial=0.0))
+    return shift / known if known > 0 else float("inf")
 
 
 def unit(plan: Plan) -> float:

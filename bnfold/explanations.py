@@ -414,8 +414,19 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         """
         The fold would be right over the real numbers, but it would add and subtract numbers so
         much larger than the result that most digits are lost. It happens where a scale is very
-        near to zero and would have to be divided by.
+        near to zero and would have to be divided by, and where a value that others read as well
+        would be stored with a shift many times its own size. The statistics tell that size, up
+        to what float16 can hold: a variance far beyond is a fault of the file.
+        """,
         """
+        example (float[2,2,4] x) => (float[2,2,4] y, float[2,2,4] z)
+        <float[2,2,1] w = {1, 2, 3, 4}, float[2] one = {1, 1}, float[2] zero = {0, 0},
+         float[2] beta = {0, 100}> {
+          h = Conv(x, w)
+          z = Conv(h, w)
+          y = BatchNormalization(h, one, beta, zero, one)
+        }
+        """,
     ),
     Reason.NOT_EQUIVALENT: _explained(
         """

@@ -198,7 +198,7 @@ class Folding:
             source = self.read(node)
             if source is not None:
                 plan, direction = self.plan(Search(node, source))
-                self.commit(node, plan, direction, rounding(source, unit(plan)))
+                self.commit(node, plan, direction, rounding(source, unit(plan), plan.lost))
         except Refusal as refusal:
             self.keep_site(node, refusal)
 
@@ -328,6 +328,8 @@ def telling(direction: Direction, refusal: Refusal) -> int:
     reason = refusal.reason
     if direction == "mixed":
         return -1
+    if reason is Reason.ILL_CONDITIONED:  # met where a shared value, the first stop, was passed
+        return len(VAGUE) + 1
     if reason not in VAGUE or (reason is Reason.GRAPH_OUTPUT and direction == "backward"):
         return len(VAGUE)
     return VAGUE.index(reason)
@@ -335,10 +337,10 @@ def telling(direction: Direction, refusal: Refusal) -> int:
 
 def summary(refusals: list[tuple[Direction, Refusal]]) -> Refusal:
     """One reason for a source that stays: the most telling, with what stopped each direction."""
-    _, best = max(refusals, key=lambda pair: telling(*pair))
-    details: dict[str, str] = {}
+    way, best = max(refusals, key=lambda pair: telling(*pair))
+    details: dict[str, str] = {direction: "" for direction, _ in refusals} | {way: best.detail}
     for direction, refusal in refusals:
-        details.setdefault(direction, refusal.detail)
+        details[direction] = details[direction] or refusal.detail
     text = "; ".join(f"{direction}: {detail}" for direction, detail in details.items())
     return Refusal(best.reason, text)
 

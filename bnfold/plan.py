@@ -170,7 +170,17 @@ def shape_of(value: Value) -> Shape:
 class Plan:
     """Drafts of nodes, relations of values, and what is still open."""
 
-    __slots__ = ("demands", "drafts", "expects", "made", "moved", "pending", "steps", "visited")
+    __slots__ = (
+        "demands",
+        "drafts",
+        "expects",
+        "lost",
+        "made",
+        "moved",
+        "pending",
+        "steps",
+        "visited",
+    )
 
     def __init__(self) -> None:
         self.drafts: dict[Node, Draft] = {}
@@ -186,6 +196,8 @@ class Plan:
         """Readers to ask: what they read was `affine(input)`."""
         self.visited: dict[Node, None] = {}
         self.steps = 0
+        self.lost = 0.0
+        """Units of rounding that readers lose of a value which is stored as an affine of it."""
 
     def copy(self) -> Plan:
         """An independent copy, for another alternative; drafts are replaced, never changed."""
@@ -194,7 +206,7 @@ class Plan:
         plan.made, plan.moved = dict(self.made), dict(self.moved)
         plan.expects, plan.demands = dict(self.expects), list(self.demands)
         plan.pending = dict(self.pending)
-        plan.visited, plan.steps = self.visited, self.steps
+        plan.visited, plan.steps, plan.lost = self.visited, self.steps, self.lost
         return plan
 
     def draft(self, node: Node) -> Draft:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from bnfold.affine import Affine
+from bnfold.affine import Affine, Array
+from bnfold.bounds import LOST, lost
 from bnfold.graph import Node, Value
 from bnfold.plan import Draft, Plan, Use
 from bnfold.reasons import Reason, Refusal, no_contradiction
@@ -23,9 +24,6 @@ DEPTH = 64
 
 BUDGET = 120
 """Rules that one source may ask, over all alternatives."""
-
-LOST = 2.0**4
-"""By how much a shift may pass what it is added to: so many units of rounding are lost."""
 
 
 class Search:
@@ -158,6 +156,10 @@ class Search:
 
     def take(self, plan: Plan, node: Node, step: Step) -> None:
         """Take one alternative. Raises Refusal."""
+        if any(not affine.is_pure_scale for affine in step.outputs.values()):
+            # The shift goes on; what a Max, say, holds against it takes the inverse.
+            for affine in step.inputs.values():
+                self.check_digits(plan, f"an input of {node.name}", affine, self.source.result)
         with no_contradiction(f"{node.op_type} ({node.name})"):
             plan.take(node, step)
 
@@ -225,7 +227,18 @@ class Search:
         self.shared = self.shared or refusal
         if self.is_exclusive or not affine.is_invertible:
             raise refusal
+        self.check_digits(plan, value.name, affine, self.source.typical)
         plan.lose(value, affine.inverse(), satisfied=uses)
+
+    def check_digits(
+        self, plan: Plan, name: str, affine: Affine, magnitude: Array | None
+    ) -> None:
+        """Refuse to store `affine(x)` for those who need x, where the shift leaves too little."""
+        units = lost(affine, magnitude)
+        if not units <= LOST:
+            sentence = f"{name} would lose most digits to a shift {units:.2g} times its size"
+            raise Refusal(Reason.ILL_CONDITIONED, sentence)
+        plan.lost = max(plan.lost, units)
 
     # ------------------------------------------------------------------ readers
 

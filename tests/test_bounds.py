@@ -10,7 +10,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from bnfold import fold
-from bnfold.bounds import CANCELS, UNITS
+from bnfold.affine import Affine
+from bnfold.bounds import BELIEVED, CANCELS, LOST, UNITS, lost
 from bnfold.judge import Judge
 from bnfold.report import FoldSite
 
@@ -172,3 +173,78 @@ def test_the_bound_of_a_merge_is_kept(mean: float, var: float) -> None:
     condition = 40.0  # of three sums of at most 36 products and a bias, on data of this size
     assert folded.merged[0].bound is not None
     assert change <= condition * folded.merged[0].bound
+
+
+SHARED = {
+    "read by another": (
+        "c = Conv(x, w, b) y = BatchNormalization(c, gamma, beta, mean, var) z = Conv(c, w2)",
+        "beta",
+    ),
+    "held against another": (
+        """c = Conv(x, w, b) n = BatchNormalization(c, gamma, beta, mean, var)
+        d = Conv(x, w2) m = Max(n, d) y = Conv(m, w3) e = Sigmoid(c) z = Conv(e, w3)""",
+        "mean",
+    ),
+}
+"""Graphs in which a fold stores an affine of a value that somebody needs without it, and the
+parameter that makes its shift larger than the value."""
+
+each_shared = pytest.mark.parametrize(("text", "parameter"), SHARED.values(), ids=SHARED)
+
+
+def shared(text: str, **first: float) -> onnx.ModelProto:
+    """One of SHARED, plain but for these parameters of the first channel."""
+    model = network(text)
+    model.graph.output.add().CopyFrom(model.graph.output[0])
+    model.graph.output[1].name = "z"
+    rng = np.random.default_rng(8)
+    arrays: dict[str, Any] = {name: np.zeros(4) for name in ("beta", "mean")}
+    arrays |= {name: np.ones(4) for name in ("gamma", "var")}
+    for name, value in first.items():
+        arrays[name][0] = value
+    arrays |= {name: rng.standard_normal((4, 4, 1, 1)) for name in ("w2", "w3")}
+    del model.graph.initializer[2:]
+    for name, array in arrays.items():
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    return model
+
+
+@each_shared
+def test_a_shift_leaves_digits_for_others(text: str, parameter: str) -> None:
+    """Just below LOST times the value the fold is made, its bound says so, and it is kept."""
+    model = shared(text, **{parameter: 0.99 * LOST})
+    folded = fold(model)
+    (site,) = folded.sites
+    assert (site.verdict, site.flagged) == ("folded", False)
+    assert site.bound is not None
+    assert site.bound >= 0.99 * LOST * UNITS["float32"]
+    x = np.random.default_rng(1).standard_normal((2, 4, 5, 5)).astype(np.float32)
+    for name in ("y", "z"):
+        before, after = (Judge(m).run({"x": x})[name] for m in (model, folded.model))
+        assert np.abs(after - before).max() <= 40.0 * site.bound * np.abs(before).max()
+
+
+@each_shared
+def test_a_shift_that_leaves_no_digits_is_refused(text: str, parameter: str) -> None:
+    """Just above it the node stays, for a reason that says so."""
+    (site,) = fold(shared(text, **{parameter: 1.01 * LOST})).sites
+    assert (site.verdict, site.code) == ("kept", "BNF309")
+    assert "would lose most digits" in str(site.detail)
+
+
+def test_an_absurd_variance_excuses_no_shift() -> None:
+    """A variance of which only an absurd value could come is no measure of values."""
+    text, _ = SHARED["read by another"]
+    assert fold(shared(text, beta=0.1, var=100.0)).sites[0].verdict == "folded"
+    (site,) = fold(shared(text, beta=0.1, var=1e30)).sites
+    assert (site.verdict, site.code) == ("kept", "BNF309")
+
+
+def test_what_is_lost() -> None:
+    """A scale loses nothing, a shift its share of the value, what has no inverse all."""
+    scale, shift = np.array([[2.0, 4.0]]), np.array([[6.0, -8.0]])
+    assert lost(Affine.of_scale(scale), None) == 0
+    assert lost(Affine(scale, shift), None) == 3
+    assert lost(Affine(scale, shift), np.array([0.5, 2 * BELIEVED])) == 6
+    assert lost(Affine(scale, shift), np.array([0.0, 2 * BELIEVED])) == np.inf
+    assert lost(Affine(0 * scale, shift), None) == np.inf

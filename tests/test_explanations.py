@@ -15,7 +15,6 @@ NO_GRAPH_ALONE = {
     Reason.NOT_EQUIVALENT,  # and this one a proof that fails
     Reason.SEARCH_LIMIT,  # hundreds of operators
     Reason.TOO_LARGE,  # millions of elements
-    Reason.ILL_CONDITIONED,
     Reason.UNREAD,
     Reason.UNSUPPORTED_DTYPE,
 }
