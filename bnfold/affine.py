@@ -51,6 +51,18 @@ def collapse(array: Float64) -> Float64:
     return array
 
 
+def is_all(array: Float64, value: float) -> bool:
+    """Whether every element is this number. One alone is asked in Python, which is far quicker."""
+    return array.item() == value if array.size == 1 else bool((array == value).all())
+
+
+def is_same(first: Float64, second: Float64) -> bool:
+    """Whether two arrays are equal, to the last bit."""
+    if first.size == 1 == second.size:
+        return first.ndim == second.ndim and first.item() == second.item()
+    return np.array_equal(first, second)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Affine:
     """`scale * x + shift`, each of the rank of x, each dimension 1 or that of x.
@@ -115,12 +127,12 @@ class Affine:
     @property
     def is_pure_scale(self) -> bool:
         """No shift."""
-        return not self.shift.any()
+        return is_all(self.shift, 0)
 
     @property
     def is_pure_shift(self) -> bool:
         """Scale 1 everywhere."""
-        return bool((self.scale == 1).all())
+        return is_all(self.scale, 1)
 
     @property
     def is_identity(self) -> bool:
@@ -154,7 +166,7 @@ class Affine:
 
     def equals(self, other: Affine) -> bool:
         """The same function, to the last bit."""
-        return np.array_equal(self.scale, other.scale) and np.array_equal(self.shift, other.shift)
+        return is_same(self.scale, other.scale) and is_same(self.shift, other.shift)
 
     def after(self, first: Affine) -> Affine:
         """Composition, `self(first(x))`: `(s2, t2) ∘ (s1, t1) = (s2*s1, s2*t1 + t2)`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bnfold.constants import Array, Constant
-from bnfold.graph import Graph, Value
+from bnfold.constants import DEEPEST, Array, Constant, is_float
+from bnfold.graph import Graph, Value, folded
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import no_contradiction
 
@@ -46,7 +46,7 @@ def commit(graph: Graph, plan: Plan) -> list[Value]:
     bypassed = sorted(plan.bypassed, key=lambda d: d.node.position)
     seams = [bypass(graph, draft, moved) for draft in bypassed]
     for value in moved:
-        graph.rename(value, graph.fresh_name(f"{value.name}_folded"))
+        graph.rename(value, graph.fresh_name(folded(value.name)))
     for draft in plan.drafts.values():
         if draft.bias is not None:
             add_bias(graph, draft)
@@ -58,8 +58,8 @@ def rewrite(graph: Graph, draft: Draft) -> None:
     node = draft.node
     for index in sorted(draft.constants):
         old = node.inputs[index] if index < len(node.inputs) else None
-        stem = f"{old.name}_folded" if old is not None else f"{node.name}_bias"
-        constant = draft.constants[index]
+        stem = f"{node.name}_bias" if old is None else folded(old.name)
+        constant = grown(draft.constants[index], None if old is None else old.constant)
         array = draft.stored.pop(index)
         is_shared = old is not None and len(old.uses) > 1
         value = graph.add_constant(node.scope, stem, constant, array, is_shared=is_shared)
@@ -69,6 +69,14 @@ def rewrite(graph: Graph, draft: Draft) -> None:
     if draft.op_type != node.op_type:
         node.op_type = draft.op_type
         node.is_dirty = True
+
+
+def grown(constant: Constant, old: Constant | None) -> Constant:
+    """A constant computed from the one it replaces; held where that one has too many behind it."""
+    constant.depth = 0 if old is None else old.depth + 1
+    if constant.depth < DEEPEST or not is_float(constant.dtype):
+        return constant
+    return Constant.of_array(constant.exact(), constant.dtype)
 
 
 def bypass(graph: Graph, draft: Draft, moved: dict[Value, None]) -> Value:

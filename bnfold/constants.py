@@ -32,6 +32,11 @@ CACHED_ELEMENTS = 1 << 12
 """Up to this size a derived value is kept in float64; larger ones are computed again."""
 
 
+DEEPEST = 16
+"""Large constants that are computed one from the other before one of them is held: each asks for
+the one before, so time and stack grow with their number."""
+
+
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether weights of this type are folded: float64, float32, float16 or bfloat16."""
     return dtype in FLOATS.values()
@@ -64,6 +69,7 @@ class Constant:
         "_evaluate",
         "_extent",
         "_fits",
+        "depth",
         "dtype",
         "flushed",
         "is_quantized",
@@ -85,6 +91,8 @@ class Constant:
         """Whether every number is known to be finite in `dtype`, and none to be flushed."""
         self.shape = shape
         self.dtype = dtype
+        self.depth = 0
+        """Constants that it is computed from, one behind the other; see DEEPEST."""
         self.flushed = 0
         self.is_quantized = is_quantized
         """Computed from a quantized tensor: worth something, but not to be replaced by floats."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bnfold.constants import CACHED_ELEMENTS, FLOATS, Array, Constant
+from bnfold.constants import CACHED_ELEMENTS, DEEPEST, FLOATS, Array, Constant
 from bnfold.graph import Graph, Node, Shape
 
 DETERMINISTIC = frozenset(
@@ -64,6 +64,7 @@ def knows_inputs(node: Node) -> bool:
 
 def evaluate(node: Node, index: int) -> Constant | None:
     """One output of a node of constants; None where it cannot be computed."""
+    settle(node)
     constants = [None if value is None else value.constant for value in node.inputs]
     if node.op_type == "Transpose":
         return transposed(node, constants)
@@ -78,8 +79,27 @@ def evaluate(node: Node, index: int) -> Constant | None:
     if array.size <= CACHED_ELEMENTS:
         return Constant(lambda: array, shape, kind, is_quantized=quantized)
     # A large one is computed again when it is needed: a model may have more than memory holds.
+    depth = 1 + max((c.depth for c in constants if c is not None), default=0)
+    if depth > DEEPEST:
+        return None
     again = partial(computed, node, index, constants)
-    return Constant(partial(present, again), shape, kind, is_quantized=quantized)
+    constant = Constant(partial(present, again), shape, kind, is_quantized=quantized)
+    constant.depth = depth
+    return constant
+
+
+def settle(node: Node) -> None:
+    """Compute what a node's inputs wait for, from the first on: Python's stack is short."""
+    waiting = [node]
+    while waiting:
+        makers = [v.producer for v in waiting[-1].inputs if v is not None and v.is_put_off]
+        if makers:
+            waiting += [maker for maker in makers if maker is not None]
+            continue
+        done = waiting.pop()
+        for value in done.outputs if done is not node else ():
+            if value is not None:
+                value.settle()
 
 
 def transposed(node: Node, constants: list[Constant | None]) -> Constant | None:

@@ -16,6 +16,7 @@ from bnfold.apply import commit, store
 from bnfold.bounds import Rounding, rounding, unit
 from bnfold.branches import Merging
 from bnfold.dimensions import extend_shapes, size_arithmetic
+from bnfold.effort import effort
 from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
 from bnfold.graph import Graph, Node, Value
@@ -26,7 +27,7 @@ from bnfold.reasons import Reason, Refusal
 from bnfold.report import Direction, FoldReport, FoldResult, FoldSite, Target
 from bnfold.rules.registry import SOURCES, Source
 from bnfold.seams import close
-from bnfold.search import Search, read_source
+from bnfold.search import Patience, Search, read_source
 from bnfold.sequences import has_sequences, with_splits
 from bnfold.shapes import infer_shapes
 from bnfold.stored import StoredModel
@@ -155,6 +156,7 @@ class Folding:
         """The model's own sources by the name that each had; what folds add is no site."""
         self.met: set[Node] = set()
         """The nodes that walks met which led nowhere."""
+        self.patience = Patience()
         self.folded = 0
         self.flushed = 0
         self.seams: dict[Value, None] = {}
@@ -197,7 +199,7 @@ class Folding:
         try:
             source = self.read(node)
             if source is not None:
-                plan, direction = self.plan(Search(node, source))
+                plan, direction = self.plan(Search(node, source, self.patience.budget))
                 self.commit(node, plan, direction, rounding(source, unit(plan), plan.lost))
         except Refusal as refusal:
             self.keep_site(node, refusal)
@@ -213,6 +215,7 @@ class Folding:
             except Refusal as refusal:
                 refusals.append((direction, refusal))
         self.met.update(search.visited)
+        self.patience.lose(search)
         raise summary(refusals)
 
     def read(self, node: Node) -> Source | None:
@@ -273,7 +276,7 @@ class Folding:
     def functions_in_the_way(self) -> set[functions.Key]:
         """The model's functions that hold a normalization, or that stopped a walk."""
         known = functions.keys(self.graph.model)
-        if not known:
+        if not known or effort(self.graph.model) is None:  # inlined, it would have no end
             return set()
         met = {(node.domain, node.op_type) for node in self.met}
         return functions.holding(self.graph.model, NORMALIZATION) | (met & set(known))
@@ -338,7 +341,7 @@ def telling(direction: Direction, refusal: Refusal) -> int:
 def summary(refusals: list[tuple[Direction, Refusal]]) -> Refusal:
     """One reason for a source that stays: the most telling, with what stopped each direction."""
     way, best = max(refusals, key=lambda pair: telling(*pair))
-    details: dict[str, str] = {direction: "" for direction, _ in refusals} | {way: best.detail}
+    details = {direction: "" for direction, _ in refusals} | {way: best.detail}
     for direction, refusal in refusals:
         details[direction] = details[direction] or refusal.detail
     text = "; ".join(f"{direction}: {detail}" for direction, detail in details.items())

@@ -8,6 +8,7 @@ both. Protobufs are written back once, by `Graph.flush`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -82,8 +83,7 @@ class Value:
     @property
     def constant(self) -> Constant | None:
         """What it is worth, where that is known before run time."""
-        if self._pending is not None:
-            self._constant, self._pending = self._pending(), None
+        self.settle()
         return self._constant
 
     @constant.setter
@@ -94,6 +94,16 @@ class Value:
     def is_constant(self) -> bool:
         """As `constant is not None`, without computing it where that is put off."""
         return self._constant is not None or self._pending is not None
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether it is constant, and not computed yet."""
+        return self._pending is not None
+
+    def settle(self) -> None:
+        """Compute what was put off."""
+        if self._pending is not None:
+            self._constant, self._pending = self._pending(), None
 
     def put_off(self, evaluate: Callable[[], Constant | None]) -> None:
         """It is constant, and computed when somebody asks."""
@@ -248,6 +258,8 @@ class Graph:
         }
         self.keep_overridable = keep_overridable and model.ir_version >= 4
         self.names: set[str] = set()
+        self._taken: dict[str, int] = {}
+        """The number that each stem was given last."""
         self.scopes: list[Scope] = []
         self._counter = 0
         self._shared: dict[tuple[Any, ...], Value] = {}
@@ -318,11 +330,12 @@ class Graph:
 
     def fresh_name(self, stem: str) -> str:
         """A name that nothing has, here or in a subgraph; the same for the same model."""
-        name, count = stem, 1
+        name, count = stem, self._taken.get(stem, 1)
         while name in self.names:
             count += 1
             name = f"{stem}_{count}"
         self.names.add(name)
+        self._taken[stem] = count
         return name
 
     def rename(self, value: Value, name: str) -> None:
@@ -462,6 +475,11 @@ class Graph:
                 o and (o.uses or o.is_output) for o in node.outputs
             ):
                 self.remove(node)
+
+
+def folded(name: str) -> str:
+    """What to call what a tensor holds after a fold; a second fold makes the name no longer."""
+    return re.sub(r"_folded(_\d+)?$", "", name) + "_folded"
 
 
 def release(value: Value, node: Node, index: int) -> None:

@@ -1,8 +1,9 @@
-"""How is onnx's shape inference asked so that it cannot end this process?
+"""How is onnx's shape inference asked so that it cannot end this process, or last for hours?
 
 Inside a Slice of a negative dimension onnx (1.23) trips over an assertion, which is the end of
 the process and no exception. A negative dimension is what it makes of a kernel that is larger
-than its input. So a Slice is shown to it only once its input is known to have none.
+than its input. So a Slice is shown to it only once its input is known to have none. And what would
+take it too long (`effort.py`) is not asked, or without following sizes element by element.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import onnx
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
+from bnfold.effort import effort
 from bnfold.nesting import graphs, nodes_within
 
 DANGEROUS = "Slice"
@@ -19,12 +21,21 @@ PASSES = 8
 """Slices behind so many others stay hidden: what they make is then found without onnx."""
 
 
+class TooLarge(Exception):
+    """Inference would take far longer than a file of this size may."""
+
+
 def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
     """As `onnx.shape_inference.infer_shapes`, which it may raise what it likes from.
 
-    The model is changed while this runs, and as it was afterwards. A Slice in a function of the
-    model is never shown: what is known of a value there is another thing at each call.
+    Raises TooLarge where it would not end. The model is changed while this runs, and as it was
+    afterwards. A Slice in a function of the model is never shown: what is known of a value there
+    is another thing at each call.
     """
+    needed = effort(model)
+    if needed is None:
+        raise TooLarge("the shapes of this model would take too long to infer")
+    data_prop = data_prop and needed.is_short
     seen = [node for node in nodes_within(model.graph) if is_dangerous(node)]
     unseen = [node for function in model.functions for node in nodes_within(function)]
     nodes = seen + [node for node in unseen if is_dangerous(node)]

@@ -25,16 +25,38 @@ DEPTH = 64
 BUDGET = 120
 """Rules that one source may ask, over all alternatives."""
 
+PATIENCE = 60_000
+"""Rules that may be asked in vain in one model; real ones ask some thousand. When three quarters
+of them are gone, walks become shorter, down to NEAREST: what stands beside a weight is folded in
+any model, and time stays linear."""
+NEAREST = 12
+
+
+class Patience:
+    """What is left of the rules that a model's sources may ask in vain."""
+
+    def __init__(self) -> None:
+        self.left = PATIENCE
+
+    @property
+    def budget(self) -> int:
+        """Rules that the next source may ask."""
+        return max(NEAREST, min(BUDGET, BUDGET * self.left * 4 // PATIENCE))
+
+    def lose(self, search: Search) -> None:
+        """Count what a search asked that led nowhere."""
+        self.left = max(0, self.left - search.asked)
+
 
 class Search:
     """The walks from one source."""
 
-    def __init__(self, node: Node, source: Source, *, depth: int = DEPTH) -> None:
+    def __init__(self, node: Node, source: Source, budget: int = BUDGET) -> None:
         self.node = node
         self.source = source
-        self.depth = depth
         self.visited: dict[Node, None] = {node: None}
-        self.budget = BUDGET
+        self.budget = budget
+        self.asked = 0
         self.is_exclusive = True
         """Whether a value that somebody else reads must stay as it is."""
         self.shared: Refusal | None = None
@@ -116,10 +138,10 @@ class Search:
     def complete(self, plan: Plan) -> Plan:
         """Ask on until nothing is open. Raises Refusal."""
         while plan.demands or plan.pending:
-            self.budget -= 1
+            self.asked += 1
             plan.steps += 1
-            if plan.steps > self.depth or self.budget < 0:
-                raise Refusal(Reason.SEARCH_LIMIT, f"more than {self.depth} operators to rewrite")
+            if plan.steps > DEPTH or self.asked > self.budget:
+                raise Refusal(Reason.SEARCH_LIMIT, f"more than {DEPTH} operators to rewrite")
             choices = self.ask_producer(plan) if plan.demands else self.ask_reader(plan)
             if choices is None:
                 continue
@@ -230,9 +252,7 @@ class Search:
         self.check_digits(plan, value.name, affine, self.source.typical)
         plan.lose(value, affine.inverse(), satisfied=uses)
 
-    def check_digits(
-        self, plan: Plan, name: str, affine: Affine, magnitude: Array | None
-    ) -> None:
+    def check_digits(self, plan: Plan, name: str, affine: Affine, magnitude: Array | None) -> None:
         """Refuse to store `affine(x)` for those who need x, where the shift leaves too little."""
         units = lost(affine, magnitude)
         if not units <= LOST:

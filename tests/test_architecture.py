@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants equation errors explanations extents inference moments nesting "
-    "pool reasons report target timings weights",
+    "values": "affine constants effort equation errors explanations extents inference moments "
+    "nesting pool reasons report target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "writing",

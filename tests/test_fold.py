@@ -18,6 +18,7 @@ from rows import Built, graph, parameters, row
 from rowtests import constants, content, data_inputs, faults, refused, same_bits, tensors, truth
 
 import bnfold
+from bnfold import search
 from bnfold.reasons import Reason
 
 RNG = np.random.default_rng(20)
@@ -70,6 +71,15 @@ def test_the_output_keeps_its_name() -> None:
         "backward",
         "h",
     )
+
+
+def test_a_name_does_not_grow_with_the_folds() -> None:
+    """A weight that took in many affines is called as if it had taken in one."""
+    text = "h = Conv(X[N,C,H,W], w[O,C,3,3]); a = BN[O](h); b = BN[O](a); y = BN[O](b)"
+    result = folded(row(text))
+    names = [tensor.name for tensor in result.model.graph.initializer]
+    assert names[0].startswith("w_folded")
+    assert all(name.count("_folded") < 2 for name in names)
 
 
 def test_a_value_that_moved_has_a_fresh_name() -> None:
@@ -918,3 +928,38 @@ def test_order_of_nodes_does_not_matter_beyond_topology() -> None:
     new, other = (constants(bnfold.fold(m).model) for m in (built.model, turned))
     assert new.keys() == other.keys()
     assert all(same_bits(new[name], other[name]) for name in new)
+
+
+# ----------------------------------------------------------------------------- time
+
+
+def signs(count: int) -> Built:
+    """So many changes of sign, of which none can go anywhere, and a normalization that can."""
+    chain = "; ".join(f"t{i + 1} = Neg(t{i})" for i in range(count))
+    return row(f"t0 = Sigmoid(X[N,C,H,W]); {chain}; h = Conv(t{count}, w[O,C,3,3]); y = BN[O](h)")
+
+
+def test_walks_in_vain_become_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the patience for a model each source asks a few rules, which is enough nearby."""
+    asked: list[int] = []
+    lose = search.Patience.lose
+
+    def count(patience: search.Patience, walks: search.Search) -> None:
+        asked.append(walks.asked)
+        lose(patience, walks)
+
+    monkeypatch.setattr(search.Patience, "lose", count)
+    monkeypatch.setattr(search, "PATIENCE", 400)
+    result = folded(signs(100))
+    passes = 2
+    assert asked[0] > 5 * search.NEAREST
+    assert sum(asked) < 400 + search.BUDGET + passes * 100 * (search.NEAREST + 1)
+    assert result.sites[-1].verdict == "folded"
+
+
+def test_a_weight_takes_in_any_number_of_affines() -> None:
+    """Large weights are computed one from the other, and not deeper than Python's stack."""
+    chain = "; ".join(f"t{i + 1} = Mul(t{i}, s{i}+[O,1,1])" for i in range(300))
+    built = row(f"t0 = Conv(X[N,C,H,W], w[O,C,30,30]); {chain}")
+    result = bnfold.fold(built.model)
+    assert operators(result) == ["Conv"]

@@ -47,6 +47,12 @@ class Maker:
         self.weights.append(numpy_helper.from_array(values, name))
         return name
 
+    def condition(self) -> str:
+        """A constant that chooses between two subgraphs."""
+        if not any(tensor.name == "condition" for tensor in self.weights):
+            self.weights.append(numpy_helper.from_array(np.array(True), "condition"))
+        return "condition"
+
     def conv(self, x: str, channels_in: int = CHANNELS) -> str:
         """A 1x1 convolution to CHANNELS channels."""
         return self.node("Conv", x, self.weight(CHANNELS, channels_in, 1, 1))
@@ -131,10 +137,34 @@ def transposed(m: Maker, x: str) -> str:
     return m.node("Relu", m.node("Transpose", m.norm(x), perm=[0, 1, 3, 2]))
 
 
+def signs(m: Maker, x: str) -> str:
+    """Nothing but changes of sign, which go nowhere: every walk is long and in vain."""
+    return m.node("Neg", x)
+
+
+def factors(m: Maker, x: str) -> str:
+    """Constants one after the other, which all end in one weight; its own name must not grow."""
+    x = m.conv(x) if not m.nodes else x
+    return m.node("Add", m.node("Mul", x, m.weight(CHANNELS, 1, 1)), m.weight(CHANNELS, 1, 1))
+
+
+def bodies(m: Maker, x: str) -> str:
+    """A subgraph at every node: inference hands each of them all names before it."""
+    graphs = {}
+    for branch in ("then_branch", "else_branch"):
+        name = f"t{len(m.nodes)}_{branch}"
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        graphs[branch] = helper.make_graph(
+            [helper.make_node("Relu", [x], [name])], "g", [], [output]
+        )
+    return m.node("If", m.condition(), **graphs)
+
+
 KINDS: dict[str, Block] = {
     f.__name__: f
     for f in (
-        chain, stuck, walks, stacked, residual, preactivation, dense, wide, decomposed, transposed
+        chain, stuck, walks, stacked, residual, preactivation, dense, wide, decomposed, transposed,
+        signs, factors, bodies,
     )
 }  # fmt: skip
 

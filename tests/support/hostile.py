@@ -177,18 +177,94 @@ def wide(count: int) -> Callable[[Path], Path]:
     return make
 
 
-def long(count: int) -> Callable[[Path], Path]:
-    """A chain of so many nodes, in reverse order."""
+def long(count: int, op_type: str = "Sigmoid", *more: str) -> Callable[[Path], Path]:
+    """A chain of so many nodes, in reverse order; `more` are inputs that all of them read."""
 
     def make(folder: Path) -> Path:
         model = small()
         del model.graph.node[:]
         chain = [f"t{i}" for i in range(count)]
         for before, after in reversed(list(zip(["x", *chain], [*chain, "y"], strict=True))):
-            model.graph.node.add(op_type="Sigmoid", input=[before], output=[after])
+            model.graph.node.add(op_type=op_type, input=[before, *more], output=[after])
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axis"))
         return written(folder, model.SerializeToString())
 
     return make
+
+
+def computed(count: int, size: int) -> Callable[[Path], Path]:
+    """A weight that so many nodes in a row compute from an initializer of this size."""
+
+    def make(folder: Path) -> Path:
+        model = onnx.parser.parse_model(
+            f'<ir_version: 8, opset_import: ["": 17]> g (float[{size}] x) => (float[{size}] y)'
+            f" {{ y = Mul(x, k{count}) }}"
+        )
+        last = model.graph.node.pop()
+        for i in range(count):
+            model.graph.node.add(op_type="Neg", input=[f"k{i}"], output=[f"k{i + 1}"])
+        model.graph.node.append(last)
+        ones = np.ones(size, np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(ones, "k0"))
+        return written(folder, model.SerializeToString())
+
+    return make
+
+
+def factors(count: int) -> Callable[[Path], Path]:
+    """So many multiplications behind one large weight, which takes in all of them."""
+
+    def make(folder: Path) -> Path:
+        model = small()
+        del model.graph.node[1:]
+        model.graph.node[0].output[0] = "t0"
+        for i in range(count):
+            output = "y" if i == count - 1 else f"t{i + 1}"
+            model.graph.node.add(op_type="Mul", input=[f"t{i}", "f"], output=[output])
+        for dims in (model.graph.input, model.graph.output):
+            dims[0].type.tensor_type.shape.dim[1].dim_value = 128
+        for name, shape in (("w", (128, 128, 1)), ("f", (128, 1))):
+            array = np.random.default_rng(0).uniform(0.99, 1.01, shape).astype(np.float32)
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+        del model.graph.initializer[:3]
+        return written(folder, model.SerializeToString())
+
+    return make
+
+
+def doubled_functions(levels: int) -> Callable[[Path], Path]:
+    """Functions of which each calls the one before twice: two to that power operators run."""
+
+    def make(folder: Path) -> Path:
+        model = small()
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        inner = [helper.make_node("Relu", ["a"], ["b"])]
+        for i in range(levels):
+            name = f"F{i}"
+            made = helper.make_function("own", name, ["a"], ["b"], inner, opsets)
+            model.functions.append(made)
+            inner = [
+                helper.make_node(name, ["a"], ["h"], domain="own"),
+                helper.make_node(name, ["h"], ["b"], domain="own"),
+            ]
+        model.graph.node[0].output[0] = "g"
+        model.graph.node.insert(1, helper.make_node(f"F{levels - 1}", ["g"], ["h"], domain="own"))
+        model.opset_import.append(opsets[1])
+        return written(folder, model.SerializeToString())
+
+    return make
+
+
+def doubled_vector(times: int) -> Callable[[Path], Path]:
+    """A vector of sizes, joined to itself so often; how long it was at first is computed."""
+    joins = " ".join(f"v{i + 1} = Concat<axis=0>(v{i}, v{i})" for i in range(times))
+    return text(
+        f"""(float[4,4,4] x) => (float[a,b,c] y) <int64[1] one = {{1}}, int64[1] zero = {{0}}> {{
+            s = Shape(x) s0 = Shape<start=0,end=1>(x) e = Sub(s0, one) v0 = Slice(s, zero, e)
+            {joins} r = Gather<axis=0>(v{times}, zero) y = Expand(x, r) }}"""
+    ).make
 
 
 def nested(levels: int) -> Callable[[Path], Path]:
@@ -283,6 +359,13 @@ CASES: dict[str, Hostile] = {
     "a hundred thousand inputs": Hostile(wide(100_000), None),
     "a million inputs": Hostile(wide(1_000_000), None, is_slow=True),
     "ten thousand nodes backwards": Hostile(long(10_000), None),
+    "ten thousand signs": Hostile(long(10_000, "Neg"), None, is_slow=True),
+    "ten thousand dimensions": Hostile(long(10_000, "Unsqueeze", "axis"), None, is_slow=True),
+    "two thousand constants in a row": Hostile(computed(2_000, 2), None),
+    "large constants in a row": Hostile(computed(400, 10_000), None),
+    "more folds than Python's stack": Hostile(factors(400), None),
+    "functions that double": Hostile(doubled_functions(40), None),
+    "a vector that doubles": Hostile(doubled_vector(40), None),
     "a million empty nodes": Hostile(many_empty, "has no operator"),
     "a field of terabytes": Hostile(long_length, "is damaged"),
     # -- what asks for terabytes
