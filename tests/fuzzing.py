@@ -6,7 +6,8 @@ Each case is a model (a random graph, a row of the rules' tables, a trained netw
 corpus) after a few changes of its structure or its bytes, see `damage.py`. It is made from the
 seed and its number alone. A case fails where
 
-- anything but a BnfoldError comes out, the process ends, or a minute or 3 GB are not enough;
+- anything but a BnfoldError comes out, the process ends, or a minute of the processor or 3 GB are
+  not enough (on a busy machine a second of the processor lasts longer than one of the clock);
 - the checker takes the original and not what was made of it, or folding again fails;
 - the runtime runs the original, and what was folded computes something else.
 
@@ -22,6 +23,7 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,6 +55,9 @@ from bnfold.errors import BnfoldError  # noqa: E402
 from bnfold.modelio import load_model  # noqa: E402
 
 PATIENCE_S = 60
+"""Seconds of the processor that a case may take."""
+STILL_S = 900
+"""Seconds of the clock, for what waits and does not compute."""
 MEMORY = 3 << 30
 SMALL = 600_000
 """Bytes of the largest file that is taken from a folder of models."""
@@ -216,6 +221,7 @@ def optimize(path: Path) -> None:
 def work(numbers: list[int], seed: int, files: list[Path], folder: Path) -> None:
     """Run cases; a line of JSON for each, and one before each step that may end the process."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    faulthandler.register(signal.SIGPROF, chain=True)  # says where it is, and ends the process
 
     def say(**line: Any) -> None:
         print(json.dumps(line), flush=True)
@@ -225,7 +231,8 @@ def work(numbers: list[int], seed: int, files: list[Path], folder: Path) -> None
         path = folder / f"case-{seed}-{number}.onnx"
         path.write_bytes(data)
         say(case=number, what=what, stage="bnfold")
-        faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
+        faulthandler.dump_traceback_later(STILL_S, exit=True)
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE_S)
         start = time.perf_counter()
         problem = None
         try:
@@ -234,6 +241,7 @@ def work(numbers: list[int], seed: int, files: list[Path], folder: Path) -> None
             ended, problem = "failed", str(failure)
         except Exception:
             ended, problem = "failed", traceback.format_exc(limit=-4)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
         say(
             case=number,
@@ -284,7 +292,7 @@ def batch(
             errors = said.read()[-1500:]
         if not left:
             return
-        crash = code < 0 and last.get("stage") == "runtime"
+        crash = code < 0 and code != -signal.SIGPROF and last.get("stage") == "runtime"
         yield {
             "case": left[0],
             "what": last["what"],
