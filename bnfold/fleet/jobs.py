@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def locations(path: str) -> list[str]:
 def optimize(path: str, output: str, model: str, options: Json, threads: int) -> Json:
     """Fold and prove a model and write it; what a record needs of the result.
 
-    The whole result, as `bnfold optimize --json` has it, is left in a file beside the model.
+    The folder of `output` holds nothing else afterwards, but the whole result in a file, as
+    `bnfold optimize --json` has it.
     """
     import bnfold
     from bnfold.fleet.figures import figures
@@ -57,6 +59,9 @@ def optimize(path: str, output: str, model: str, options: Json, threads: int) ->
     from bnfold.runtime import THREADS
 
     os.environ[THREADS] = str(threads)
+    home = Path(output).parent
+    shutil.rmtree(home, ignore_errors=True)  # what an earlier process left when it died
+    home.mkdir()
     result = bnfold.optimize(
         path, output, bench=False, force=True, isolate=False, **_own(path, options)
     )
@@ -70,7 +75,7 @@ def optimize(path: str, output: str, model: str, options: Json, threads: int) ->
         }
     )
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    Path(output).with_name(RESULT).write_text(text, "utf-8")
+    (home / RESULT).write_text(text, "utf-8")
     return figures(document)
 
 

@@ -116,7 +116,6 @@ def _worked(task: Task, base: SweptModel, folder: Path) -> SweptModel:
             _copy(task, companions)
         return dataclasses.replace(known, inputs=inputs, companions=companions, skipped=True)
     output = folder / "out" / PurePosixPath(task.model).name
-    output.parent.mkdir()
     try:
         figures = task.ask(
             "optimize",
