@@ -26,10 +26,10 @@ def rounded(graph: Graph, constant: Constant, *, is_costly: bool = False) -> Arr
     it, and for the file.
     """
     with graph.weights.checking():
-        if graph.holds(constant.nbytes):
-            return constant.stored()
         if is_costly and constant.exact_nbytes <= graph.bytes_left:
             constant.hold()
+        if graph.holds(constant.nbytes):
+            return constant.stored()
         constant.check()
     return None
 

@@ -177,7 +177,10 @@ def test_a_weight_is_computed_once(path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert load_model(path.with_name("out.onnx")) == expected
 
 
-def test_a_product_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("large", [0, graph.LARGE])
+def test_a_product_is_computed_once(
+    large: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The weight of two operators that became one is kept for what is folded into it later."""
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> g (float[N,200] x) => (float[N,300] y) '
@@ -189,7 +192,7 @@ def test_a_product_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         model.graph.initializer.append(numpy_helper.from_array(values, name))
     onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True)
     expected = fold(tmp_path / "net.onnx").model
-    monkeypatch.setattr(graph, "LARGE", 0)
+    monkeypatch.setattr(graph, "LARGE", large)
     products = counted(monkeypatch, kernels, "composed")
     result = fold(tmp_path / "net.onnx")
     assert result.merged
