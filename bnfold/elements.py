@@ -13,6 +13,10 @@ from bnfold.graph import Dim, Node, Shape, Value
 Elements = tuple[Dim, ...]
 """A vector of integers of which each may be known, a symbol, or unknown."""
 
+LONGEST = 1 << 10
+"""Elements that are followed of a vector that is joined: no shape is longer, and joined to itself
+again and again a vector fills any memory."""
+
 
 def shape_at(node: Node, index: int) -> Shape | None:
     """The shape of an input, where its rank is known."""
@@ -89,6 +93,8 @@ def joined_elements(node: Node, known: Known) -> Elements | None:
                 return None
             elements = (None,) * size
         parts += elements
+        if len(parts) > LONGEST:
+            return None
     return tuple(parts)
 
 

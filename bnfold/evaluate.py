@@ -79,7 +79,7 @@ def evaluate(node: Node, index: int) -> Constant | None:
     if array.size <= CACHED_ELEMENTS:
         return Constant(lambda: array, shape, kind, is_quantized=quantized)
     # A large one is computed again when it is needed: a model may have more than memory holds.
-    depth = 1 + max((c.depth for c in constants if c is not None), default=0)
+    depth = 1 + sum(c.depth for c in constants if c is not None)  # each computes its own again
     if depth > DEEPEST:
         return None
     again = partial(computed, node, index, constants)
