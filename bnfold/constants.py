@@ -140,7 +140,12 @@ class Constant:
         return Constant(lambda: function(self.exact()), self.shape, self.dtype)
 
     def through(self, affine: Affine) -> Constant:
-        """The affine of this, which broadcasts to the affine's rank: it may grow."""
+        """The affine of this, which broadcasts to the affine's rank and may grow.
+
+        Raises Refusal where it would grow out of proportion, or is empty.
+        """
+        if not self.size:
+            raise Refusal(Reason.UNKNOWN_SHAPE, "an empty parameter would have to hold an affine")
         shape = np.broadcast_shapes(self.shape, affine.scale.shape, affine.shift.shape)
         while len(shape) > self.rank and shape[0] == 1:
             shape = shape[1:]

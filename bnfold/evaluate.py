@@ -206,6 +206,8 @@ def result_shape(node: Node, given: list[Constant]) -> tuple[int, ...]:
 def is_small(node: Node, constants: list[Constant | None]) -> bool:
     """Whether the output of a growing operator stays within reason."""
     known = [c.value() for c in constants if c is not None]
+    if any(array.dtype.kind == "c" for array in known):  # no size is complex
+        return False
     if node.op_type == "Range":
         start, limit, delta = (float(v) for v in known[:3])
         return delta != 0 and abs((limit - start) / delta) < LARGEST

@@ -378,6 +378,17 @@ CASES: dict[str, Hostile] = {
         b0=np.array(2**60),
         c0=np.array(1),
     ),
+    "a complex size": text(
+        "(float[1] x) => (float[a] y) { o = ConstantOfShape(i) y = Mul(x, o) }",
+        i=np.array([2 + 1j]),
+    ),
+    "an empty bias": text(
+        "(float[2,4,5] x) => (float[2,4,5] y)"
+        " { l = LayerNormalization<axis=1>(x, f, e) y = Mul(l, k) }",
+        f=np.ones((4, 5)),
+        e=np.ones((0, 5)),
+        k=2.0,
+    ),
     "a repetition without end": text(
         "(float[1] x) => (float[a] y) { o = Tile(r, i) y = Mul(x, o) }",
         r=[1.0, 2.0],
