@@ -9,10 +9,11 @@ take it too long (`effort.py`) is not asked, or without following sizes element 
 from __future__ import annotations
 
 import onnx
-from onnx import ModelProto, NodeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto
 
 from bnfold.effort import effort
 from bnfold.nesting import graphs, nodes_within
+from bnfold.nodewise import first_type, is_whole, types_of
 
 DANGEROUS = "Slice"
 HIDDEN = "bnfold.hidden"
@@ -37,9 +38,10 @@ def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
         raise TooLarge("the shapes of this model would take too long to infer")
     data_prop = data_prop and needed.is_short
     seen = [node for node in nodes_within(model.graph) if is_dangerous(node)]
-    unseen = [node for function in model.functions for node in nodes_within(function)]
-    nodes = seen + [node for node in unseen if is_dangerous(node)]
-    if not nodes:
+    inner = (node for function in model.functions for node in nodes_within(function))
+    unseen = [node for node in inner if is_dangerous(node)]
+    nodes = seen + unseen
+    if not nodes or (not unseen and are_harmless(seen, model)):
         return onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
     domains = [node.domain for node in nodes]
     model.opset_import.add(domain=HIDDEN, version=1)
@@ -67,20 +69,20 @@ def is_dangerous(node: NodeProto) -> bool:
     return node.op_type == DANGEROUS and node.domain in ("", "ai.onnx")
 
 
+def are_harmless(nodes: list[NodeProto], model: ModelProto) -> bool:
+    """Whether each node reads what is known, node by node, to have no negative dimension.
+
+    Nothing is asked twice so, however many Slices stand in a row.
+    """
+    types = types_of(model.graph, model.opset_import, is_dangerous)
+    return all(is_whole(first_type(node, types)) for node in nodes)
+
+
 def harmless(model: ModelProto) -> set[str]:
     """The names of what has a shape in which each dimension is told, and none is negative."""
     found: set[str] = set()
     for graph in graphs(model.graph):
         infos = (*graph.input, *graph.value_info, *graph.output)
-        found.update(info.name for info in infos if is_told(info))
+        found.update(info.name for info in infos if is_whole(info.type))
         found.update(tensor.name for tensor in graph.initializer)
     return found
-
-
-def is_told(info: ValueInfoProto) -> bool:
-    """Whether every dimension is a symbol, or a number that is not negative."""
-    tensor = info.type.tensor_type
-    return tensor.HasField("shape") and all(
-        dim.dim_param or (dim.HasField("dim_value") and dim.dim_value >= 0)
-        for dim in tensor.shape.dim
-    )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS = {
     "values": "affine constants effort equation errors explanations extents inference moments "
-    "nesting pool reasons report target timings weights",
+    "nesting nodewise pool reasons report target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "writing",

@@ -6,7 +6,8 @@ import pytest
 from onnx import ModelProto, parser
 
 from bnfold import fold
-from bnfold.inference import infer_shapes
+from bnfold.inference import HIDDEN, infer_shapes
+from bnfold.nodewise import types_of
 
 
 def model(text: str, kernel: int = 1) -> ModelProto:
@@ -58,3 +59,31 @@ def test_tells_what_onnx_tells() -> None:
         "z": [1, 2, 1, 2],
         "r": [1, 2, 1, 2],
     }
+
+
+def row(kernel: int) -> ModelProto:
+    """Twenty Slices behind each other, whose bounds are arranged of constants."""
+    steps = "".join(
+        f"k{i} = Constant<value_ints=[-1]>() f{i} = Constant<value_int=0>() "
+        f"b{i} = Reshape(f{i}, k{i}) z{i} = Slice(r{i}, b{i}, e, a) r{i + 1} = Relu(z{i}) "
+        for i in range(20)
+    )
+    text = (
+        "g (float[1,2,2,2] x, float[2,2,KERNEL,1] w) => (float[N,M,K,L] y) "
+        f"<int64[1] e={{9}}, int64[1] a={{2}}> {{ r0 = Conv(x, w) {steps} y = Relu(r20) }}"
+    )
+    return model(text, kernel)
+
+
+def test_slices_in_a_row_are_followed_to_the_end() -> None:
+    """However many there are, and however their bounds are written, shapes are known."""
+    inferred = infer_shapes(row(kernel=1), data_prop=True)
+    types = types_of(inferred.graph, inferred.opset_import, lambda _: False)
+    assert [dim.dim_value for dim in types["y"].tensor_type.shape.dim] == [1, 2, 2, 2]
+    assert not any(node.domain for node in inferred.graph.node)
+
+
+def test_a_row_behind_a_negative_dimension_is_survived() -> None:
+    """What cannot be shown stays hidden, wherever it stands in the row."""
+    inferred = infer_shapes(row(kernel=5), data_prop=True)
+    assert sum(node.domain == HIDDEN for node in inferred.graph.node) == 20
