@@ -19,7 +19,9 @@ DANGEROUS = "Slice"
 HIDDEN = "bnfold.hidden"
 """The domain that a node is moved to so that onnx does not look at it."""
 PASSES = 8
-"""Slices behind so many others stay hidden: what they make is then found without onnx."""
+VISITS = 1 << 16
+"""Each pass shows the next Slice of a row. Behind so many passes, or so many nodes in all of them
+where that is more, Slices stay hidden: what they make is then found without onnx."""
 
 
 class TooLarge(Exception):
@@ -49,7 +51,7 @@ def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
     for node in nodes:
         node.domain = HIDDEN
     try:
-        for _ in range(PASSES):
+        for _ in range(max(PASSES, VISITS // max(1, needed.nodes))):
             inferred = onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
             known = harmless(inferred)
             safe = [index for index, node in hidden.items() if set(node.input[:1]) <= known]
