@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto
 
 from bnfold.effort import effort
 from bnfold.nesting import graphs, nodes_within
-from bnfold.nodewise import first_type, is_whole, types_of
+from bnfold.nodewise import agrees, first_type, is_whole, types_of
 
 DANGEROUS = "Slice"
 HIDDEN = "bnfold.hidden"
@@ -74,10 +74,15 @@ def is_dangerous(node: NodeProto) -> bool:
 def are_harmless(nodes: list[NodeProto], model: ModelProto) -> bool:
     """Whether each node reads what is known, node by node, to have no negative dimension.
 
-    Nothing is asked twice so, however many Slices stand in a row.
+    Nothing is asked twice so, however many Slices stand in a row. What a file declares of its
+    values is no knowledge here, but onnx believes it: it must not say more.
     """
-    types = types_of(model.graph, model.opset_import, is_dangerous)
-    return all(is_whole(first_type(node, types)) for node in nodes)
+    graph = model.graph
+    types = types_of(graph, model.opset_import, is_dangerous)
+    declared = (*graph.value_info, *graph.output)
+    return all(is_whole(first_type(node, types)) for node in nodes) and all(
+        agrees(info.type, types.get(info.name)) for info in declared
+    )
 
 
 def harmless(model: ModelProto) -> set[str]:

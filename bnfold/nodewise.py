@@ -22,10 +22,12 @@ from onnx import (
 )
 from onnx.helper import make_tensor_type_proto
 
+from bnfold.effort import WHOLE
 from bnfold.nesting import has_subgraphs
 
 ARRANGING = frozenset({"Cast", "Concat", "Reshape", "Squeeze", "Unsqueeze"})
-WHOLE = frozenset({TensorProto.INT64, TensorProto.INT32})
+LONGEST = 1 << 10
+"""Numbers that are followed of a vector: joined to itself again and again it fills any memory."""
 
 Types = dict[str, TypeProto]
 Data = dict[str, TensorProto]
@@ -44,13 +46,14 @@ def types_of(
     types = {info.name: info.type for info in graph.input}
     types |= {t.name: make_tensor_type_proto(t.data_type, t.dims) for t in graph.initializer}
     data = {tensor.name: tensor for tensor in graph.initializer}
+    versions = list(opsets)
     for node in graph.node:
         value = constant_of(node, data)
         if value is not None:
             data[node.output[0]] = value
         is_asked = not is_dangerous(node) or is_whole(first_type(node, types))
         if is_asked and not has_subgraphs(node):
-            types |= made_by(node, types, data, list(opsets))
+            types |= made_by(node, types, data, versions)
     return types
 
 
@@ -61,6 +64,20 @@ def is_whole(kind: TypeProto | None) -> bool:
         and all(
             dim.dim_param or (dim.HasField("dim_value") and dim.dim_value >= 0)
             for dim in kind.tensor_type.shape.dim
+        )
+    )
+
+
+def agrees(declared: TypeProto, found: TypeProto | None) -> bool:
+    """Whether a declared type has no number for a dimension that was not found as well."""
+    dims = declared.tensor_type.shape.dim
+    known = () if found is None else found.tensor_type.shape.dim
+    return not dims or (
+        len(dims) == len(known)
+        and all(
+            not one.HasField("dim_value")
+            or (other.HasField("dim_value") and one.dim_value == other.dim_value)
+            for one, other in zip(dims, known, strict=True)
         )
     )
 
@@ -96,6 +113,8 @@ def constant_of(node: NodeProto, data: Data) -> TensorProto | None:
     if node.op_type not in ARRANGING or not held or len(held) < len(node.input):
         return None
     if any(tensor.data_type not in WHOLE or len(tensor.dims) > 1 for tensor in held):
+        return None
+    if sum(tensor.dims[0] if tensor.dims else 1 for tensor in held) > LONGEST:
         return None
     try:
         parts = [numpy_helper.to_array(tensor).astype(np.int64) for tensor in held]

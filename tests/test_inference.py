@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
-from onnx import ModelProto, parser
+from onnx import ModelProto, TensorProto, helper, parser
+from onnx.shape_inference import InferenceError
 
 from bnfold import fold
-from bnfold.inference import HIDDEN, infer_shapes
+from bnfold.inference import HIDDEN, are_harmless, infer_shapes, is_dangerous
 from bnfold.nodewise import types_of
 
 
@@ -87,3 +90,27 @@ def test_a_row_behind_a_negative_dimension_is_survived() -> None:
     """What cannot be shown stays hidden, wherever it stands in the row."""
     inferred = infer_shapes(row(kernel=5), data_prop=True)
     assert sum(node.domain == HIDDEN for node in inferred.graph.node) == 20
+
+
+@pytest.mark.parametrize("where", ["value_info", "output"])
+@pytest.mark.parametrize("height", [-5, 9])
+def test_what_a_file_declares_is_not_believed(where: str, height: int) -> None:
+    """A shape that is declared and not found, negative too, does not end the process."""
+    lying = model(CHAIN)
+    info = helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, 2, height, 2])
+    getattr(lying.graph, where).append(info)
+    assert not are_harmless([node for node in lying.graph.node if is_dangerous(node)], lying)
+    for data_prop in (False, True):
+        with contextlib.suppress(InferenceError):
+            infer_shapes(lying, data_prop=data_prop)
+
+
+def test_a_vector_that_doubles_is_not_followed() -> None:
+    """Sixty times joined to itself it would fill any memory, also beside a Slice."""
+    steps = "".join(f"v{i + 1} = Concat<axis=0>(v{i}, v{i}) " for i in range(60))
+    text = CHAIN.replace(CUT, CUT[:-1] + ", int64[1] v0={1}>").replace(
+        "c = Conv", f"{steps} c = Conv"
+    )
+    joined = model(text)
+    types = types_of(joined.graph, joined.opset_import, is_dangerous)
+    assert [dim.dim_value for dim in types["r"].tensor_type.shape.dim] == [1, 2, 1, 2]
