@@ -16,6 +16,7 @@ import faults
 import numpy as np
 import onnx
 import pytest
+from onefold import FEEDS, network
 from onnx import parser
 
 import bnfold
@@ -26,20 +27,10 @@ from bnfold_cli import app
 
 pytestmark = pytest.mark.isolated
 
-TEXT = """
-<ir_version: 8, opset_import: ["": 17]>
-net (float[N,2,3] x) => (float[N,2,3] y)
-<float[2,2,1] w = {1, 2, 3, 4}, float[2] one = {1, 2}, float[2] zero = {0, 0}> {
-  h = Conv(x, w)
-  y = BatchNormalization(h, one, zero, zero, one)
-}
-"""
-FEEDS = {"x": np.ones((1, 2, 3), np.float32)}
-
 
 @pytest.fixture
 def model() -> onnx.ModelProto:
-    return parser.parse_model(TEXT)
+    return network()
 
 
 @pytest.fixture
@@ -292,7 +283,7 @@ def test_bench_runs_in_a_child(path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     report = bnfold.bench(
         path,
-        parser.parse_model(TEXT),
+        network(),
         data=iter([FEEDS]),
         budget_s=0.5,
         progress=lambda *step: told.append(step),
@@ -319,15 +310,18 @@ def test_in_process_needs_no_child(path: Path, broken: Callable[[str], None]) ->
 # -- ends ----------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_ends_the_child(
-    path: Path, broken: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_ends_the_child(path: Path, broken: Callable[[str], None]) -> None:
     """Ctrl-C while the child is busy comes through at once; the fixture sees that none is left."""
     broken("hang")
+    # A shell that puts its jobs into the background has them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(2.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
-    with Sessions() as sessions, pytest.raises(KeyboardInterrupt):
-        sessions.open(path)
+    try:
+        with Sessions() as sessions, pytest.raises(KeyboardInterrupt):
+            sessions.open(path)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 PARENT = """

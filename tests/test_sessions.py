@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+from onefold import FEEDS, network
+from onnx import numpy_helper
 
 import bnfold
 from bnfold import errors, isolation, memory, scratch, sessions
@@ -19,20 +20,10 @@ from bnfold.sessions import Sessions
 
 pytestmark = pytest.mark.isolated
 
-TEXT = """
-<ir_version: 8, opset_import: ["": 17]>
-net (float[N,2,3] x) => (float[N,2,3] y)
-<float[2,2,1] w = {1, 2, 3, 4}, float[2] one = {1, 2}, float[2] zero = {0, 0}> {
-  h = Conv(x, w)
-  y = BatchNormalization(h, one, zero, zero, one)
-}
-"""
-FEEDS = {"x": np.ones((1, 2, 3), np.float32)}
-
 
 @pytest.fixture
 def model() -> onnx.ModelProto:
-    return parser.parse_model(TEXT)
+    return network()
 
 
 @pytest.fixture
