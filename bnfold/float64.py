@@ -1,17 +1,18 @@
 """Which operators does the float64 judge compute itself? Their ONNX attributes, made explicit.
 
 One class an operator, named as ONNX names it, with the attributes of every opset; the arithmetic
-is in `bnfold.kernels`. An operator is here because the plain evaluator computes it slowly (Conv,
-pools, LeakyRelu), in float32 (Erf, Cast), for the newest opset only (Softmax,
-BatchNormalization), or wrongly for some shapes (LRN, GlobalMaxPool).
+is in `bnfold.kernels` and `bnfold.recurrence`. An operator is here because the plain evaluator
+computes it slowly (Conv, pools, LeakyRelu), in float32 (Erf, Cast), for the newest opset only
+(Softmax, BatchNormalization), wrongly for some shapes (LRN, GlobalMaxPool), or without some of its
+attributes (LSTM, GRU, RNN, Scan).
 """
 
 # ruff: noqa: D101 -- the name of a class is the operator's, and the page above explains them all
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import onnx
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 from onnx.reference.op_run import OpRun
 
-from bnfold import kernels
+from bnfold import kernels, recurrence
+from bnfold.recurrence import Activation, Cell
 
 Array = NDArray[Any]
 
@@ -30,6 +32,9 @@ FLOAT_TYPES = frozenset(
 
 class Kernel(OpRun):
     """An operator of our own. Attributes arrive by name; those of older opsets too."""
+
+    loops: ClassVar[bool] = False
+    """Whether it takes as many steps of Python as the input is long, so that a clock is due."""
 
     @classmethod
     def covers(cls, _node: NodeProto, _opset: int) -> bool:
@@ -324,13 +329,164 @@ class Upsample(_Upscale):
         return self._resized(x, given if given is not None else np.asarray(scales), mode)
 
 
-def refuse_unread(node: NodeProto) -> None:
-    """Raise NotImplementedError for what the plain evaluator reads past without a word."""
-    if node.domain not in ("", "ai.onnx") or node.op_type not in ("LSTM", "GRU", "RNN"):
-        return
-    unread = {"activations", "activation_alpha", "activation_beta", "clip", "input_forget"}
-    found = sorted({a.name for a in node.attribute} & unread)
-    if len(node.input) > 4 and node.input[4]:
-        found.append("sequence_lens")
-    if found:
-        raise NotImplementedError(f"{node.op_type} with {', '.join(found)}")
+class Direction(NamedTuple):
+    """Of one direction: recurrent weights (gates * H, H), both biases, peepholes (3H)."""
+
+    r: Array
+    b: Array
+    p: Array
+
+
+class _Recurrent(Kernel):
+    """What the three share: directions, layouts, lengths, one matrix product for all steps."""
+
+    loops = True
+    functions: ClassVar[tuple[str, ...]]
+    """The activations of one direction where none are given."""
+    states: ClassVar[int] = 1
+
+    def _cell(
+        self, one: Direction, functions: Sequence[Activation], options: Mapping[str, Any]
+    ) -> tuple[Array, Cell]:
+        """What one direction adds to the gates of every step, and its step."""
+        raise NotImplementedError
+
+    def _run(
+        self,
+        x: Array,
+        w: Array,
+        r: Array,
+        b: Array | None = None,
+        lengths: Array | None = None,
+        h: Array | None = None,
+        c: Array | None = None,
+        p: Array | None = None,
+        direction: str = "forward",
+        layout: int = 0,
+        activations: Sequence[str] | None = None,
+        activation_alpha: Sequence[float] | None = None,
+        activation_beta: Sequence[float] | None = None,
+        **options: Any,
+    ) -> tuple[Array, ...]:
+        directions, rows, size = r.shape
+        if layout:
+            x = x.swapaxes(0, 1)
+        b = np.zeros((directions, 2 * rows), x.dtype) if b is None else b
+        p = np.zeros((directions, 3 * size), x.dtype) if p is None else p
+        nothing = np.zeros((directions, x.shape[1], size), x.dtype)
+        initial = [
+            nothing if state is None else state.swapaxes(0, 1) if layout else state
+            for state in (h, c)[: self.states]
+        ]
+        functions = recurrence.activations(
+            activations or self.functions * directions,
+            activation_alpha or (),
+            activation_beta or (),
+        )
+        hidden, last = [], []
+        for index in range(directions):
+            own = functions[index * len(self.functions) :][: len(self.functions)]
+            one = Direction(r[index], b[index], p[index])
+            bias, cell = self._cell(one, own, options)
+            backwards = direction == "reverse" or index == 1
+            gates = x @ w[index].T + bias
+            states = tuple(state[index] for state in initial)
+            y, after = recurrence.unroll(cell, gates, states, lengths, backwards=backwards)
+            hidden.append(y)
+            last.append(after)
+        ends = [np.stack(states) for states in zip(*last, strict=True)]
+        if layout:
+            return np.stack(hidden, 2).swapaxes(0, 1), *(end.swapaxes(0, 1) for end in ends)
+        return np.stack(hidden, 1), *ends
+
+
+@_register
+class LSTM(_Recurrent):
+    functions = ("Sigmoid", "Tanh", "Tanh")
+    states = 2
+
+    def _cell(
+        self, one: Direction, functions: Sequence[Activation], options: Mapping[str, Any]
+    ) -> tuple[Array, Cell]:
+        coupled = bool(options.get("input_forget"))
+        cell = recurrence.lstm(one.r, one.p, functions, options.get("clip"), coupled=coupled)
+        of_input, of_hidden = np.split(one.b, 2)
+        return of_input + of_hidden, cell
+
+
+@_register
+class GRU(_Recurrent):
+    functions = ("Sigmoid", "Tanh")
+
+    def _cell(
+        self, one: Direction, functions: Sequence[Activation], options: Mapping[str, Any]
+    ) -> tuple[Array, Cell]:
+        of_input, of_hidden = np.split(one.b, 2)
+        *both, new = np.split(of_hidden, 3)
+        behind = bool(options.get("linear_before_reset"))
+        cell = recurrence.gru(one.r, new, functions, options.get("clip"), reset_behind=behind)
+        return of_input + np.concatenate([*both, np.zeros_like(new)]), cell
+
+
+@_register
+class RNN(_Recurrent):
+    functions = ("Tanh",)
+
+    def _cell(
+        self, one: Direction, functions: Sequence[Activation], options: Mapping[str, Any]
+    ) -> tuple[Array, Cell]:
+        of_input, of_hidden = np.split(one.b, 2)
+        return of_input + of_hidden, recurrence.rnn(one.r, functions, options.get("clip"))
+
+
+@_register
+class Scan(Kernel):
+    """Its body sees the values around it, and its inputs and outputs may run backwards."""
+
+    def need_context(self) -> bool:
+        """Whether the evaluator hands over the values around it."""
+        return True
+
+    def _run(
+        self,
+        *values: Array,
+        context: Mapping[str, Any] | None = None,
+        body: Any = None,
+        num_scan_inputs: int = 0,
+        scan_input_axes: Sequence[int] | None = None,
+        scan_input_directions: Sequence[int] | None = None,
+        scan_output_axes: Sequence[int] | None = None,
+        scan_output_directions: Sequence[int] | None = None,
+        **_: Any,
+    ) -> tuple[Array, ...]:
+        if self.opset < 9:
+            raise NotImplementedError("Scan of opset 8, over batches")
+        count = len(values) - num_scan_inputs
+        states, given = list(values[:count]), values[count:]
+        read = [
+            np.moveaxis(value, axis, 0)[::way]
+            for value, axis, way in _ways(given, scan_input_axes, scan_input_directions)
+        ]
+        steps: list[list[Array]] = []
+        for rows in zip(*read, strict=True):
+            names = zip(body.input_names, (*states, *rows), strict=True)
+            outputs = body.run(None, {**(context or {}), **dict(names)})
+            states = outputs[:count]
+            steps.append(outputs[count:])
+        scans = [np.stack(parts) for parts in zip(*steps, strict=True)]
+        if len(scans) < len(body.output_names) - count:
+            raise NotImplementedError("Scan of no steps")
+        written = [
+            np.moveaxis(scan[::way], 0, axis)
+            for scan, axis, way in _ways(scans, scan_output_axes, scan_output_directions)
+        ]
+        return (*states, *written)
+
+
+def _ways(
+    values: Sequence[Array], axes: Sequence[int] | None, backwards: Sequence[int] | None
+) -> Iterable[tuple[Array, int, int]]:
+    """Each value with the axis along which it is walked, and the step: 1, or -1 for backwards."""
+    nowhere = [0] * len(values)
+    for value, axis, back in zip(values, axes or nowhere, backwards or nowhere, strict=True):
+        yield value, axis, -1 if back else 1

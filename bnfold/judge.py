@@ -23,7 +23,7 @@ from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from bnfold.draws import RANDOM
-from bnfold.float64 import Kernel, kernel_for, refuse_unread
+from bnfold.float64 import Kernel, kernel_for
 from bnfold.nesting import all_nodes
 from bnfold.order import in_order, reads
 
@@ -158,7 +158,6 @@ class Evaluator(ReferenceEvaluator):
         self._last_reads = _last_reads(self.nodes_, self.output_names_)
 
     def _load_impl(self, node: NodeProto, input_types: Any = None) -> Any:
-        refuse_unread(node)
         kernel = kernel_for(node, self.opsets_)
         return kernel if kernel is not None else super()._load_impl(node, input_types)
 
@@ -179,7 +178,8 @@ class Evaluator(ReferenceEvaluator):
             for name, value in zip(
                 node.output, self._step(node, values, attributes), strict=False
             ):
-                values[name] = raised(value)
+                if name:  # an output that is left out is no input that is left out
+                    values[name] = raised(value)
             for name in done:
                 values.pop(name, None)
         return [values[name] for name in output_names or self.output_names_]
@@ -193,7 +193,7 @@ class Evaluator(ReferenceEvaluator):
             extra["linked_attributes"] = attributes
         if node.need_context():
             return list(node.run(*inputs, context=values, **extra))
-        if isinstance(node, Kernel):
+        if isinstance(node, Kernel) and not node.loops:
             return list(node.run(*inputs, **extra))  # type: ignore[no-untyped-call]
         with _watched():
             return list(node.run(*inputs, **extra))

@@ -23,7 +23,7 @@ GROUPS = {
     "engine": "apply bounds branches folding normalizations plan search",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
     "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
-    "measuring memory operations ownfolds pairing ranges runtime scratch sessions "
+    "measuring memory operations ownfolds pairing ranges recurrence runtime scratch sessions "
     "sizes speed turns worker yardstick",
     "page": "html",
     "fleet": "fleet",
@@ -74,6 +74,7 @@ MODULE_LIBRARIES = {
     "pool": "",
     "pytest_plugin": "onnx pytest",
     "reasons": "",
+    "recurrence": "numpy",
     "report": "",
     "runtime": "numpy onnx onnxruntime",
     "target": "",

@@ -199,46 +199,160 @@ def test_the_model_is_not_changed() -> None:
     assert proto.SerializeToString(deterministic=True) == before
 
 
-def recurrent(op: str, direction: str, **options: Any) -> onnx.ModelProto:
-    """A recurrent layer of four units over three features, with a bias."""
-    directions, gates = 1 + (direction == "bidirectional"), {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent(op: str, direction: str, given: str = "wrb", **options: Any) -> onnx.ModelProto:
+    """A recurrent layer of four units over three features, with as many of its inputs."""
+    directions, gates = 1 + (direction == "bidirectional"), GATES[op]
     shapes = {
         "w": (directions, 4 * gates, 3),
         "r": (directions, 4 * gates, 4),
         "b": (directions, 8 * gates),
+        "n": (2,),
+        "h": (directions, 2, 4),
+        "c": (directions, 2, 4),
+        "p": (directions, 12),
     }
-    inputs = ["x", *shapes, *options.pop("inputs", ())]
     rng = np.random.default_rng(0)
-    node = helper.make_node(op, inputs, ["y"], hidden_size=4, direction=direction, **options)
     arrays = {
         name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
     }
-    arrays["lengths"] = np.array([5, 3], np.int32)
-    proto = model("g (float[5,2,3] x) => (float y) { }", 14)
+    arrays["n"] = np.array([5, 3], np.int32)
+    inputs = ["x", *(name if name in given else "" for name in shapes)]
+    while not inputs[-1]:
+        inputs.pop()
+    outputs = ["y", "last", "cell"][: 3 if op == "LSTM" else 2]
+    ends = ", ".join(f"float {name}" for name in outputs)
+    proto = model(f"g (float[5,2,3] x) => ({ends}) {{ }}", 14)
+    node = helper.make_node(op, inputs, outputs, hidden_size=4, direction=direction, **options)
     proto.graph.node.append(node)
-    proto.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
+    used = [numpy_helper.from_array(arrays[name], name) for name in shapes if name in given]
+    proto.graph.initializer.extend(used)
     return proto
 
 
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "LSTM": ("wrb", {}),
+    "LSTM, no bias": ("wr", {}),
+    "LSTM, everything": ("wrbnhcp", {"clip": 0.7}),
+    "LSTM, coupled gates": ("wrb", {"input_forget": 1}),
+    "LSTM, activations": ("wrbh", {"activations": ["HardSigmoid", "Softsign", "Relu"]}),
+    "LSTM, their values": (
+        "wrb",
+        {
+            "activations": ["HardSigmoid", "LeakyRelu", "ScaledTanh"],
+            "activation_alpha": [0.3, 0.1, 1.5],
+            "activation_beta": [0.4, 0.6],
+        },
+    ),
+    "GRU": ("wrb", {}),
+    "GRU, no bias": ("wr", {}),
+    "GRU, reset behind": ("wrbh", {"linear_before_reset": 1}),
+    "GRU, lengths": ("wrbnh", {"clip": 0.5}),
+    "GRU, activations": ("wrb", {"activations": ["Sigmoid", "Softplus"]}),
+    "RNN": ("wrb", {}),
+    "RNN, lengths": ("wrbnh", {"clip": 0.5}),
+    **{
+        f"RNN, {name}": ("wrb", {"activations": [name]})
+        for name in ("Relu", "Sigmoid", "Softsign")
+    },
+    # With values: the runtime's own defaults are not those of ONNX, in some versions of it.
+    **{
+        f"RNN, {name}": (
+            "wrb",
+            {"activations": [name], "activation_alpha": [0.6], **beta},
+        )
+        for name, beta in {
+            **{key: {} for key in ["Elu", "LeakyRelu", "ThresholdedRelu"]},
+            **{key: {"activation_beta": [0.3]} for key in ["Affine", "HardSigmoid", "ScaledTanh"]},
+        }.items()
+    },
+}
+
+
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-def test_recurrent_layers(op: str, direction: str) -> None:
-    """Recurrent layers follow the runtime in every direction."""
-    proto = recurrent(op, direction)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_recurrent_layers(name: str, direction: str) -> None:
+    """Recurrent layers follow the runtime in every direction, with every input and attribute."""
+    given, options = OPTIONS[name]
+    if direction == "bidirectional":
+        options = {key: v * 2 if isinstance(v, list) else v for key, v in options.items()}
+    proto = recurrent(name.split(",")[0], direction, given, **options)
     x = np.random.default_rng(1).standard_normal((5, 2, 3)).astype(np.float32)
-    expected = open_session(proto, level="disable").run({"x": x})["y"]
-    np.testing.assert_allclose(judge(proto, x=x), expected, 1e-4, 1e-5)
+    expected = open_session(proto, level="disable").run({"x": x})
+    found = Judge(proto).run({"x": x})
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, 1e-4, 1e-5, err_msg=key)
+        assert found[key].dtype == np.float64
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_recurrent_layers_with_the_batch_first(op: str) -> None:
+    """The other layout, which the runtime does not have, is the same with its axes swapped."""
+    x = np.random.default_rng(1).standard_normal((5, 2, 3)).astype(np.float32)
+    expected = Judge(recurrent(op, "bidirectional")).run({"x": x})
+    found = Judge(recurrent(op, "bidirectional", layout=1)).run({"x": x.swapaxes(0, 1)})
+    np.testing.assert_array_equal(found.pop("y"), expected.pop("y").transpose(2, 0, 1, 3))
+    for key, value in found.items():
+        np.testing.assert_array_equal(value, expected[key].swapaxes(0, 1))
+
+
+def test_an_unknown_activation_is_refused() -> None:
+    """What ONNX does not list is no guess."""
+    with pytest.raises(Unjudgeable, match="an activation Gelu"):
+        Judge(recurrent("RNN", "forward", activations=["Gelu"])).run(
+            {"x": np.ones((5, 2, 3), "f4")}
+        )
+
+
+def test_a_long_recurrence_is_watched() -> None:
+    """A layer that takes a step of Python at a time looks at the clock."""
+    proto = recurrent("LSTM", "forward")
+    del proto.graph.input[0].type.tensor_type.shape.dim[:]
+    start = time.monotonic()
+    with pytest.raises(OutOfTime):
+        Judge(proto).run({"x": np.ones((1_000_000, 2, 3), np.float32)}, seconds=0.5)
+    assert time.monotonic() - start < 30  # without the watch it takes minutes
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"clip": 0.1}, {"inputs": ["lengths"]}, {"activations": ["Sigmoid", "Relu", "Tanh"]}],
-    ids=["clip", "lengths", "activations"],
+    "attributes",
+    [
+        "",
+        ", scan_input_directions=[1, 0], scan_output_directions=[0, 1]",
+        ", scan_input_axes=[1, -1], scan_output_axes=[1, 0]",
+    ],
+    ids=["forwards", "backwards", "axes"],
 )
-def test_what_the_evaluator_reads_past_is_refused(options: dict[str, Any]) -> None:
-    """An attribute that the plain evaluator ignores would make a wrong judge."""
-    with pytest.raises(Unjudgeable, match="LSTM with"):
-        Judge(recurrent("LSTM", "forward", **options))
+def test_scans(attributes: str) -> None:
+    """A Scan follows the runtime along any axis, both ways, and sees what is around it."""
+    body = """b (float[2] h, float[2] p, float[2] q) => (float[2] n, float[2] s, float[2] d)
+        { a = Add(h, p) n = Mul(a, w) s = Sub(n, q) d = Identity(a) }"""
+    shape = (2, 3) if "axes" in attributes else (3, 2)
+    proto = model(
+        f"""g (float{[*shape]} x, float{[*shape]} z) => (float last, float s, float d)
+            <float[2] start = {{1, 2}}, float[2] w = {{0.5, -1}}> {{
+            last, s, d = Scan<num_scan_inputs=2, body={body}{attributes}>(start, x, z) }}"""
+    )
+    rng = np.random.default_rng(3)
+    feeds = {name: rng.standard_normal(shape).astype(np.float32) for name in "xz"}
+    expected = open_session(proto, level="disable").run(feeds)
+    found = Judge(proto).run(feeds)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, 1e-6, 1e-6, err_msg=name)
+
+
+def test_an_output_that_is_left_out_is_no_input_that_is_left_out() -> None:
+    """Both have the empty name."""
+    proto = model("g (float[3] x) => (float[3] y) { a, m = Dropout(x) y = Clip(x) }", 13)
+    proto.graph.node[0].output[0] = ""
+    top = numpy_helper.from_array(np.array(1, np.float32), "top")
+    proto.graph.initializer.append(top)
+    proto.graph.node[1].input.extend(["", "top"])
+    x = np.array([-1, 0, 2], np.float32)
+    np.testing.assert_array_equal(judge(proto, x=x), [-1, 0, 1])
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
