@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import subprocess
 import sys
 import zipfile
@@ -126,3 +127,27 @@ def test_the_wheel_holds_two_packages(tmp_path: Path) -> None:
     assert {f"bnfold/html/template/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any("__pycache__" in name for name in names)
+
+
+HOLE = {"id": "CVE-0000-0000", "fix_versions": ["2.0"]}
+REPORTS = {
+    "nothing looked up": ([{"name": "numpy", "skip_reason": "not found"}], 75),
+    "no hole": ([{"name": "numpy", "version": "1.0", "vulns": []}], 0),
+    "a hole": ([{"name": "numpy", "version": "1.0", "vulns": [HOLE]}], 1),
+    "only our own": ([{"name": "bnfold", "version": "0.1", "vulns": []}], 75),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_an_audit_that_looked_nothing_up_is_no_good_news(name: str, tmp_path: Path) -> None:
+    """The nightly script tells a clean result, a hole, and a service that knows nothing, apart."""
+    script = ROOT / ".ci/audit.py"
+    if not script.exists():
+        pytest.skip("no .ci here: this is no checkout")
+    packages, code = REPORTS[name]
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"dependencies": packages}), "utf-8")
+    done = subprocess.run(
+        [sys.executable, script, report], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
