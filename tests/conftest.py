@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rows import parse_row
+from _pytest.mark import ParameterSet
+from rows import Row, parse_row
+from versions import runtime_since
 
 from bnfold.isolation import Here
 
@@ -20,6 +22,12 @@ def _show_faults_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bnfold.reasons.CONTRADICTIONS", kept)
 
 
+def _parameter(row: Row) -> ParameterSet:
+    """The row as a parameter, skipped where the runtime is too old for it."""
+    marks = [runtime_since(row.since, "this runs")] if row.since else []
+    return pytest.param(row, id=row.name, marks=marks)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`case` and `refusal` are the rows of the module's tables, `regime` the two sets of sizes."""
     module, wanted = metafunc.module, set(metafunc.fixturenames)
@@ -27,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     if "case" in wanted:
         rows = [parse_row(*item) for item in module.CASES.items()]
-        metafunc.parametrize("case", rows, ids=[row.name for row in rows])
+        metafunc.parametrize("case", [_parameter(row) for row in rows])
     if "refusal" in wanted:
         table = getattr(module, "REFUSALS", {})
         pairs = [(reason, parse_row(name, text)) for name, (reason, text) in table.items()]

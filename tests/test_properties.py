@@ -20,6 +20,7 @@ from mutants import Rule, fault_in
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from random_graphs import Draw, Grown, Normal, Seeded, grow
+from versions import runtime_since
 
 from bnfold import fold
 
@@ -45,6 +46,7 @@ FLOOR = 64
 """And so many ULPs of the largest value in the graph."""
 LARGEST = 100
 """Values of float16 beyond this lose too much, in either model, to compare."""
+RUNS = runtime_since("1.24", "each LayerNormalization of random graphs runs")
 
 
 class Drawn:
@@ -153,6 +155,7 @@ def check_idempotence(grown: Grown) -> None:
     )
 
 
+@RUNS
 @PROFILE
 @given(graphs())
 def test_any_tensor_keeps_its_value(grown: Grown) -> None:
@@ -174,6 +177,7 @@ def test_folding_twice_changes_nothing(grown: Grown) -> None:
     check_idempotence(grown)
 
 
+@RUNS
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
 def test_thousands_of_graphs(kind: int) -> None:
@@ -184,6 +188,7 @@ def test_thousands_of_graphs(kind: int) -> None:
         check_structure(grown)
 
 
+@RUNS
 def test_a_wrong_fold_shows() -> None:
     """With one rule one percent wrong, a graph among the first hundred differs."""
     grown = [example(Seeded(seed), TensorProto.FLOAT, seed) for seed in range(100)]

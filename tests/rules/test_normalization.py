@@ -40,7 +40,7 @@ CASES = {
         @opset=15 @stats=double @judge h = Conv(X[N,C,H,W], w[O,C,3,3]); y = BN[O](h)""",
     "BatchNormalization/source/double": "@type=double h = Gemm(X[N,C], w[C,O]); y = BN[O](h)",
     "BatchNormalization/source/newest opset": """
-        @opset=23 h = Conv(X[N,C,H,W], w[O,C,3,3]); y = BN[O](h)""",
+        @opset=23 @since=1.23 h = Conv(X[N,C,H,W], w[O,C,3,3]); y = BN[O](h)""",
     "BatchNormalization/backward": """
         @kept=x,m x = BN[C](X[N,C,H,W]); m = Mul(x, s[C,1,1])""",
     "BatchNormalization/backward/of a difference": """

@@ -28,16 +28,16 @@ CASES = {
         a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]);
         y = GRU<hidden_size=K, linear_before_reset=1>(x, w[1,3*K,C], r[1,3*K,K])""",
     "GRU/forward/both directions": """
-        @runtime a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]); y, h = GRU<hidden_size=K,
+        a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]); y, h = GRU<hidden_size=K,
         direction="bidirectional">(x, w[2,3*K,C], r[2,3*K,K], b[2,6*K])""",
     "RNN/forward": """
         a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]);
         y = RNN<hidden_size=K>(x, w[1,K,C], r[1,K,K], b[1,2*K])""",
     "RNN/forward/no bias, Relu": """
-        @runtime a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]);
+        a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]);
         y = RNN<hidden_size=K, activations=["Relu"]>(x, w[1,K,C], r[1,K,K])""",
     "RNN/forward/both directions": """
-        @runtime a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]); y, h = RNN<hidden_size=K,
+        a = Mul(X[T,N,C], s[C]); x = Add(a, t[C]); y, h = RNN<hidden_size=K,
         direction="bidirectional">(x, w[2,K,C], r[2,K,K], b[2,2*K])""",
 }
 

@@ -15,8 +15,8 @@ CASES = {
     "ReduceMean/backward/over everything": """
         h = Conv(X[N,C,H,W], w[O,C,3,3]); r = ReduceMean(h); y = Mul(r, s[])""",
     "ReduceMean/backward/over nothing": """
-        h = Conv(X[N,C,H,W], w[O,C,3,3]); r = ReduceMean<noop_with_empty_axes=1>(h); y = BN[O](r)
-        """,
+        @since=1.24 h = Conv(X[N,C,H,W], w[O,C,3,3]);
+        r = ReduceMean<noop_with_empty_axes=1>(h); y = BN[O](r)""",
     "ReduceMean/backward/before the channels": """
         h = Gemm(X[N,C], w[C,O]); u = Unsqueeze(h, a{0}); r = ReduceMean<keepdims=0>(u, b{1});
         y = BN[O](r)""",

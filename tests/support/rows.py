@@ -81,6 +81,8 @@ class Row:
     """ONNX Runtime has no kernel: only the float64 evaluation compares."""
     runtime: bool = False
     """There is no float64 evaluation: only ONNX Runtime compares."""
+    since: str = ""
+    """The version of ONNX Runtime that runs it first, where that is not the lowest one."""
     teeth: str = ""
     """Why a fault of one percent cannot show in this row."""
 
