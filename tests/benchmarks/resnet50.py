@@ -16,11 +16,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from maker import Maker
+from onnx import TensorProto, helper
 
 from bnfold import fold
 
@@ -28,26 +27,8 @@ STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 """Width, blocks and first stride of the four stages (He et al. 2015, table 1)."""
 
 
-class Maker:
-    """Nodes and weights of a growing network."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[TensorProto] = []
-        self.rng = np.random.default_rng(0)
-
-    def node(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """A node; the name of its output."""
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
-        return name
-
-    def weight(self, *shape: int) -> str:
-        """An initializer of positive random values."""
-        name = f"w{len(self.weights)}"
-        values = self.rng.random(shape, np.float32) + np.float32(0.1)
-        self.weights.append(numpy_helper.from_array(values, name))
-        return name
+class ResNet(Maker):
+    """A residual network, block by block."""
 
     def conv_bn(self, x: str, fan_in: int, out: int, kernel: int, stride: int = 1) -> str:
         """A convolution and its batch normalization."""
@@ -68,7 +49,7 @@ class Maker:
 
 def resnet50() -> onnx.ModelProto:
     """The network with random weights: 53 BatchNormalizations, 25.6 million parameters."""
-    m = Maker()
+    m = ResNet()
     x = m.node("Relu", m.conv_bn("x", 3, 64, 7, 2))
     x = m.node("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])
     fan_in = 64

@@ -15,10 +15,10 @@ import pstats
 import time
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx
+from maker import Maker
 from onnx import TensorProto, helper, numpy_helper
 
 from bnfold import fold
@@ -26,26 +26,12 @@ from bnfold import fold
 CHANNELS = 2
 
 
-class Maker:
-    """A growing model of values of shape (1, CHANNELS, 4, 4)."""
+class Chain(Maker):
+    """A growing model of values of shape (1, CHANNELS, 4, 4); its weights are about 1."""
 
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[TensorProto] = []
-        self.rng = np.random.default_rng(0)
-
-    def node(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """A node; the name of its output."""
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
-        return name
-
-    def weight(self, *shape: int) -> str:
-        """An initializer of random values about 1."""
-        name = f"w{len(self.weights)}"
-        values = self.rng.uniform(0.9, 1.1, shape).astype(np.float32)
-        self.weights.append(numpy_helper.from_array(values, name))
-        return name
+    def weight(self, *shape: int, low: float = 0.9, high: float = 1.1) -> str:
+        """An initializer of values that a long product neither blows up nor lets vanish."""
+        return super().weight(*shape, low=low, high=high)
 
     def condition(self) -> str:
         """A constant that chooses between two subgraphs."""
@@ -70,44 +56,44 @@ class Maker:
         return helper.make_model(graph, opset_imports=opset, ir_version=9)
 
 
-Block = Callable[[Maker, str], str]
+Block = Callable[[Chain, str], str]
 
 
-def chain(m: Maker, x: str) -> str:
+def chain(m: Chain, x: str) -> str:
     """Conv, BN, Relu, pool: every BN folds into its neighbour."""
     x = m.node("Relu", m.norm(m.conv(x)))
     return m.node("MaxPool", x, kernel_shape=[1, 1])
 
 
-def stuck(m: Maker, x: str) -> str:
+def stuck(m: Chain, x: str) -> str:
     """A BN between two operators without rules: nothing folds."""
     x = m.norm(m.node("Sigmoid", x))
     return m.node("Tanh", m.node("Sigmoid", x))
 
 
-def walks(m: Maker, x: str) -> str:
+def walks(m: Chain, x: str) -> str:
     """BNs that can go nowhere, behind long stretches of operators that would carry them."""
     x = m.norm(m.node("Identity", m.node("Identity", x)))
     return m.node("Identity", x) if len(m.nodes) % 300 > 3 else m.node("Sigmoid", x)
 
 
-def stacked(m: Maker, x: str) -> str:
+def stacked(m: Chain, x: str) -> str:
     """BN on BN on BN behind one Conv in a hundred: every BN folds into the next."""
     x = m.conv(x) if len(m.nodes) % 100 == 0 else m.norm(x)
     return m.norm(m.norm(m.norm(x)))
 
 
-def residual(m: Maker, x: str) -> str:
+def residual(m: Chain, x: str) -> str:
     """The residual block of ResNet: the shortcut makes the value shared."""
     return m.node("Relu", m.node("Add", m.norm(m.conv(x)), x))
 
 
-def preactivation(m: Maker, x: str) -> str:
+def preactivation(m: Chain, x: str) -> str:
     """BN, Relu, Conv, Add: the search asks all readers of the shortcut, block after block."""
     return m.node("Add", m.conv(m.node("Relu", m.norm(x))), x)
 
 
-def dense(m: Maker, x: str) -> str:
+def dense(m: Chain, x: str) -> str:
     """DenseNet: each BN stands on the Concat of all before it, in groups of 32 layers."""
     features = [x]
     for _ in range(32):
@@ -117,7 +103,7 @@ def dense(m: Maker, x: str) -> str:
     return m.conv(m.node("Concat", *features, axis=1), CHANNELS * len(features))
 
 
-def wide(m: Maker, x: str) -> str:
+def wide(m: Chain, x: str) -> str:
     """One BN on the Concat of 64 convolutions: one fold into many."""
     branches = [m.node("Relu", m.conv(x)) for _ in range(32)]
     branches += [m.conv(x) for _ in range(32)]
@@ -125,30 +111,30 @@ def wide(m: Maker, x: str) -> str:
     return m.conv(m.norm(joined, 64 * CHANNELS), 64 * CHANNELS)
 
 
-def decomposed(m: Maker, x: str) -> str:
+def decomposed(m: Chain, x: str) -> str:
     """A batch normalization written out as Mul and Add."""
     x = m.node("Mul", m.conv(x), m.weight(CHANNELS, 1, 1))
     return m.node("Relu", m.node("Add", x, m.weight(CHANNELS, 1, 1)))
 
 
-def transposed(m: Maker, x: str) -> str:
+def transposed(m: Chain, x: str) -> str:
     """A BN between two Transposes, which go with it."""
     x = m.node("Transpose", m.conv(x), perm=[0, 1, 3, 2])
     return m.node("Relu", m.node("Transpose", m.norm(x), perm=[0, 1, 3, 2]))
 
 
-def signs(m: Maker, x: str) -> str:
+def signs(m: Chain, x: str) -> str:
     """Nothing but changes of sign, which go nowhere: every walk is long and in vain."""
     return m.node("Neg", x)
 
 
-def factors(m: Maker, x: str) -> str:
+def factors(m: Chain, x: str) -> str:
     """Constants one after the other, which all end in one weight; its own name must not grow."""
     x = m.conv(x) if not m.nodes else x
     return m.node("Add", m.node("Mul", x, m.weight(CHANNELS, 1, 1)), m.weight(CHANNELS, 1, 1))
 
 
-def bodies(m: Maker, x: str) -> str:
+def bodies(m: Chain, x: str) -> str:
     """A subgraph at every node: inference hands each of them all names before it."""
     graphs = {}
     for branch in ("then_branch", "else_branch"):
@@ -171,7 +157,7 @@ KINDS: dict[str, Block] = {
 
 def make(kind: str, size: int) -> onnx.ModelProto:
     """A model of at least so many nodes."""
-    maker = Maker()
+    maker = Chain()
     x = "x"
     while len(maker.nodes) < size:
         x = KINDS[kind](maker, x)

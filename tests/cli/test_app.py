@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 import pytest
+from results import MEASURED
 
 import bnfold
 from bnfold.errors import ModelError, NotEquivalent, ProviderUnavailable
@@ -25,7 +26,7 @@ from bnfold.report import (
     Target,
 )
 from bnfold.stored import StoredModel
-from bnfold.timings import SpeedMeasurement, SpeedReport
+from bnfold.timings import SpeedReport
 from bnfold_cli import app
 from bnfold_cli.values import parse_dims, parse_providers
 
@@ -44,23 +45,6 @@ OUTPUT = OutputComparison(
     max_rel=0.0,
 )
 PROOF = EquivalenceReport((OUTPUT,), 0, ("normal",), "float64", ("CPUExecutionProvider",))
-MEASURED = SpeedMeasurement(
-    provider="CPUExecutionProvider",
-    level="all",
-    threads=1,
-    shapes={},
-    rounds=3,
-    original_ms=2.0,
-    original_spread_ms=0.1,
-    candidate_ms=1.0,
-    candidate_spread_ms=0.1,
-    speedup=2.0,
-    interval=(1.9, 2.1),
-    control=1.0,
-    control_interval=(0.99, 1.01),
-    significant=True,
-    stable=True,
-)
 SPEED = SpeedReport((MEASURED,), 0, "the runtime folds nothing here by itself")
 
 

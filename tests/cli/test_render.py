@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import onnx
+from results import MEASURED
 
 from bnfold.report import (
     EquivalenceReport,
@@ -16,7 +17,7 @@ from bnfold.report import (
     Target,
 )
 from bnfold.stored import StoredModel
-from bnfold.timings import SpeedMeasurement, SpeedReport
+from bnfold.timings import SpeedReport
 from bnfold_cli import render
 from bnfold_cli.lines import Line, Span, columns, line, text_of
 from bnfold_cli.render.outcome import sizes
@@ -98,9 +99,8 @@ PROOF = EquivalenceReport(
     judge="float64",
     providers=("CPUExecutionProvider",),
 )
-AT_ALL = SpeedMeasurement(
-    provider="CPUExecutionProvider",
-    level="all",
+AT_ALL = replace(
+    MEASURED,
     threads=4,
     shapes={"image": (1, 3, 224, 224)},
     rounds=200,
@@ -110,10 +110,7 @@ AT_ALL = SpeedMeasurement(
     candidate_spread_ms=0.2,
     speedup=1.0,
     interval=(0.99, 1.01),
-    control=1.0,
-    control_interval=(0.99, 1.01),
     significant=False,
-    stable=True,
 )
 PLAIN = replace(
     AT_ALL,

@@ -6,28 +6,17 @@ import dataclasses
 from typing import Any
 
 import pytest
+import results
 
 from bnfold.baseline import Comparison
-from bnfold.timings import Footprint, SpeedMeasurement, SpeedReport, Variant, Work
+from bnfold.timings import Footprint, SpeedReport, Variant, Work
 from bnfold_cli import render
 from bnfold_cli.lines import text_of
 
-MEASURED = SpeedMeasurement(
-    provider="CPUExecutionProvider",
-    level="all",
-    threads=1,
+MEASURED = dataclasses.replace(
+    results.MEASURED,
     shapes={"x": (8, 3)},
     rounds=30,
-    original_ms=2.0,
-    original_spread_ms=0.1,
-    candidate_ms=1.0,
-    candidate_spread_ms=0.1,
-    speedup=2.0,
-    interval=(1.9, 2.1),
-    control=1.0,
-    control_interval=(0.99, 1.01),
-    significant=True,
-    stable=True,
     original_session_ms=12.0,
     candidate_session_ms=11.0,
 )

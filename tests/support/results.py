@@ -9,6 +9,7 @@ import numpy as np
 
 from bnfold.fleet.record import Failure, FleetSpeed, SweptModel
 from bnfold.fleet.summary import summarize
+from bnfold.timings import SpeedMeasurement
 
 HOSTILE = (
     "<script>window.broken = 1</script>",
@@ -20,6 +21,25 @@ HOSTILE = (
     "a/" + "very_long_name_of_a_tensor_" * 9,
 )
 """Names that a model may have, and that a careless page would take for its own."""
+
+MEASURED = SpeedMeasurement(
+    provider="CPUExecutionProvider",
+    level="all",
+    threads=1,
+    shapes={},
+    rounds=3,
+    original_ms=2.0,
+    original_spread_ms=0.1,
+    candidate_ms=1.0,
+    candidate_spread_ms=0.1,
+    speedup=2.0,
+    interval=(1.9, 2.1),
+    control=1.0,
+    control_interval=(0.99, 1.01),
+    significant=True,
+    stable=True,
+)
+"""Twice as fast, and sure of it."""
 
 
 def result(sites: int = 7, seed: int = 0) -> dict[str, Any]:
