@@ -78,7 +78,7 @@ def _equivalent(document: Json) -> Verdict:
 def _done(document: Json) -> Verdict:
     """How many could not be done, and why."""
     failures = document["failures"]
-    took = f"{number(document['seconds'])} seconds, one after the other"
+    took = f"all models together took {number(document['seconds'])} seconds"
     if not failures:
         return Verdict("No failure", took, "good" if document["models"] else "neutral")
     kinds = ", ".join(f"{count:,} {_plain(kind)}" for kind, count in failures.items())
