@@ -2,11 +2,14 @@
 
 Inside a Slice of a negative dimension onnx (1.23) trips over an assertion, which is the end of
 the process and no exception. A negative dimension is what it makes of a kernel that is larger
-than its input. So a Slice is shown to it only once its input is known to have none. And what would
-take it too long (`effort.py`) is not asked, or without following sizes element by element.
+than its input. So a Slice is shown to it only once its input is known to have none. An Einsum
+whose equation is none ("a-b") it may read for ever: that one is never shown. And what would take it
+too long (`effort.py`) is not asked, or without following sizes element by element.
 """
 
 from __future__ import annotations
+
+import re
 
 import onnx
 from onnx import ModelProto, NodeProto
@@ -16,6 +19,7 @@ from bnfold.nesting import graphs, nodes_within
 from bnfold.nodewise import agrees, first_type, is_whole, types_of
 
 DANGEROUS = "Slice"
+EQUATION = re.compile(rb"(?:[A-Za-z,\s]|\.\.\.)*(?:->(?:[A-Za-z\s]|\.\.\.)*)?")
 HIDDEN = "bnfold.hidden"
 """The domain that a node is moved to so that onnx does not look at it."""
 PASSES = 8
@@ -40,8 +44,9 @@ def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
         raise TooLarge("the shapes of this model would take too long to infer")
     data_prop = data_prop and needed.is_short
     seen = [node for node in nodes_within(model.graph) if is_dangerous(node)]
-    inner = (node for function in model.functions for node in nodes_within(function))
+    inner = [node for function in model.functions for node in nodes_within(function)]
     unseen = [node for node in inner if is_dangerous(node)]
+    unseen += [node for node in (*nodes_within(model.graph), *inner) if is_endless(node)]
     nodes = seen + unseen
     if not nodes or (not unseen and are_harmless(seen, model)):
         return onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
@@ -69,6 +74,15 @@ def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
 def is_dangerous(node: NodeProto) -> bool:
     """Whether onnx's inference may end the process at this node."""
     return node.op_type == DANGEROUS and node.domain in ("", "ai.onnx")
+
+
+def is_endless(node: NodeProto) -> bool:
+    """Whether onnx's inference may read this node's equation without an end."""
+    return (
+        node.op_type == "Einsum"
+        and node.domain in ("", "ai.onnx")
+        and any(a.name == "equation" and not EQUATION.fullmatch(a.s) for a in node.attribute)
+    )
 
 
 def are_harmless(nodes: list[NodeProto], model: ModelProto) -> bool:

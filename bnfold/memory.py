@@ -21,6 +21,7 @@ _CGROUPS = (
     ),
 )
 """Limit and use of a container, in the two ways that Linux tells them."""
+_OWN = Path("/proc/self/statm")
 
 
 def free_memory() -> int | None:
@@ -33,7 +34,23 @@ def free_memory() -> int | None:
     for limit, used in _CGROUPS:
         with contextlib.suppress(OSError, ValueError):  # "max": no limit
             found.append(int(limit.read_text("ascii")) - int(used.read_text("ascii")))
+    own = _own_limit()
+    if own is not None:
+        found.append(own)
     return max(0, min(found)) if found else None
+
+
+def _own_limit() -> int | None:
+    """Bytes that this process may still ask for, where its user has set a limit (`ulimit -v`)."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return None
+        return limit - resource.getpagesize() * int(_OWN.read_text("ascii").split()[0])
+    except (ImportError, OSError, ValueError):
+        return None
 
 
 def shortage(needed: int) -> str | None:

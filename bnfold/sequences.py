@@ -137,8 +137,9 @@ class _Partings:
         self.infos = {i.name: i for i in (*graph.value_info, *graph.input, *graph.output)}
         self.constants = {t.name: t for t in graph.initializer}
         for node in graph.node:
-            if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-                self.constants[node.output[0]] = node.attribute[0].t
+            held = [a.t for a in node.attribute if a.HasField("t")]
+            if node.op_type == "Constant" and held and node.output:
+                self.constants[node.output[0]] = held[0]
 
     def all(self) -> list[Parting]:
         """All of them, in order."""

@@ -54,7 +54,9 @@ def write_node(node: Node) -> None:
     """Bring one NodeProto up to date."""
     proto = node.proto
     proto.op_type = node.op_type
-    while node.inputs and node.inputs[-1] is None:
+    # What the file itself ends with an absent input stays so: of a variadic operator it counts.
+    said = {place for place, name in enumerate(proto.input) if not name}
+    while node.inputs and node.inputs[-1] is None and len(node.inputs) - 1 not in said:
         node.inputs.pop()
     proto.input[:] = ["" if v is None else v.name for v in node.inputs]
     proto.output[:] = ["" if v is None else v.name for v in node.outputs]

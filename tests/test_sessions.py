@@ -143,3 +143,17 @@ def test_disk_size_counts_data_files(model: onnx.ModelProto, tmp_path: Path) -> 
     assert memory.disk_size(path) == path.stat().st_size + data.stat().st_size
     data.unlink()
     assert memory.disk_size(path) == path.stat().st_size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may ask for")
+def test_a_limit_of_the_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `ulimit -v` leaves is what is free, less what the process holds."""
+    import resource
+
+    held = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (held + (64 << 20), -1))
+    free = memory.free_memory()
+    assert free is not None
+    assert abs(free - (64 << 20)) < 16 << 20  # the process goes on asking
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1, 1))
+    assert memory.free_memory() == 0

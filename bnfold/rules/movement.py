@@ -321,7 +321,7 @@ def blocks(channels: Array, size: int, mode: str) -> Array:
 
 def spread_channels(affine: Affine, size: int, mode: str) -> Affine:
     """The affine of the deep side from that of the wide side."""
-    require_uniform(affine, (2, 3), "a rearrangement of space")
+    require_uniform(affine, (0, 2, 3), "a rearrangement of space")
     return affine.moved(
         lambda a: blocks(a.reshape(-1), size, mode).reshape(1, -1, 1, 1) if a.size > 1 else a
     )

@@ -108,7 +108,12 @@ def static(shape: Sequence[Dim], what: str) -> tuple[int, ...]:
 
 def vector(op: Operator, index: int) -> tuple[int, ...]:
     """A constant input of integers. Raises Refusal."""
-    return tuple(int(v) for v in op.constant(index).value().reshape(-1))
+    values = op.constant(index).value().reshape(-1)
+    if values.size and values.dtype.kind not in "iu":
+        raise Refusal(
+            Reason.UNSUPPORTED_DTYPE, f"input {index} of {op.op_type} holds no whole numbers"
+        )
+    return tuple(int(v) for v in values)
 
 
 def combined(

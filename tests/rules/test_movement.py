@@ -139,6 +139,11 @@ REFUSALS = {
         """x = Mul(X[N,4*C,H,W], s[4*C,1,1]); d = DepthToSpace<blocksize=2>(x);
         y = Conv(d, w[O,C,3,3])""",
     ),
+    "a batch that differs": (
+        Reason.WRONG_AXIS,
+        """h = Conv(X[2,C,H,W], w[8,C,3,3]); d = DepthToSpace<blocksize=2, mode="CRD">(h);
+        y = Mul(d, s[2,1,1,1])""",
+    ),
     "sub-pixels that are ordered otherwise": (
         Reason.CHANNEL_LOST,
         """k = Tile(c[1,C,1,1], r{1,4,1,1}); x = Mul(X[N,4*C,H,W], k);

@@ -382,6 +382,20 @@ CASES: dict[str, Hostile] = {
         "(float[1] x) => (float[a] y) { o = ConstantOfShape(i) y = Mul(x, o) }",
         i=np.array([2 + 1j]),
     ),
+    "complex pads": text(
+        "(float[1,2,4,4] x) => (float[1,2,a,b] y) { p = Pad(x, i) q = Mul(p, k) y = Conv(q, w) }",
+        i=np.array([0, 0, 0, 0, 0, 0, 0, 0], np.complex64),
+        k=2.0,
+        w=W,
+    ),
+    "an equation that is none": text(
+        "(float[2,3] x, float[3,4] z) => (float y)"
+        ' { e = Einsum<equation="a-b">(x, z) y = Mul(e, k) }',
+        k=2.0,
+    ),
+    "a constant of nothing": text(
+        "(float[1,2,4,4] x) => (float y) { c = Constant() m = Mul(c, x) y = Mul(m, k) }", k=2.0
+    ),
     "an empty bias": text(
         "(float[2,4,5] x) => (float[2,4,5] y)"
         " { l = LayerNormalization<axis=1>(x, f, e) y = Mul(l, k) }",

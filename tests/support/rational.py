@@ -85,13 +85,17 @@ def each(function: Callable[..., Any]) -> Callable[..., Array]:
     return lambda *arrays: np.asarray(universal(*arrays), object)
 
 
+class Irrational(ValueError):
+    """These numbers have a result that is no rational one."""
+
+
 def root(value: Any) -> Any:
-    """The rational square root. Raises ValueError where there is none."""
+    """The rational square root. Raises Irrational where there is none."""
     if isinstance(value, float):
         return sqrt(value)
     top, bottom = isqrt(value.numerator), isqrt(value.denominator)
     if Fraction(top, bottom) ** 2 != value:
-        raise ValueError(f"{value} has no rational root: choose other numbers")
+        raise Irrational(f"{value} has no rational root: choose other numbers")
     return Fraction(top, bottom)
 
 
