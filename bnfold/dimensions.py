@@ -17,6 +17,8 @@ from bnfold.graph import SHAPE_READERS, Dim, Graph, Node, Shape, Value
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators, of which onnx knows no shapes."""
+MOST_DIMENSIONS = 1 << 12
+"""No value has more: a vector of more numbers is no shape, whatever reads it as one."""
 
 
 def extend_shapes(graph: Graph) -> None:
@@ -172,6 +174,12 @@ def transposed(node: Node, _: Known) -> Shapes:
     return [tuple(shape[axis] for axis in order)]
 
 
+def untold(vector: Shape | None) -> Shape | None:
+    """As many unknown dimensions as a vector of this shape holds; None where that is not told."""
+    count = vector[0] if vector else None
+    return (None,) * count if isinstance(count, int) and count <= MOST_DIMENSIONS else None
+
+
 def reshaped(node: Node, known: Known) -> Shapes:
     """As many dimensions as the shape has elements; the elements where they are known."""
     wanted: Sequence[Any] | None = node.attributes.get("shape")
@@ -179,9 +187,7 @@ def reshaped(node: Node, known: Known) -> Shapes:
         wanted = known.of(node.inputs[1])
     source = shape_at(node, 0)
     if wanted is None:
-        length = shape_at(node, 1)
-        size = length[0] if length else None
-        return [(None,) * size if isinstance(size, int) else None]
+        return [untold(shape_at(node, 1))]
     zero = not node.attributes.get("allowzero", 0)
     shape: list[Dim] = [
         (source[i] if source is not None and i < len(source) else None)
@@ -396,9 +402,7 @@ def expanded(node: Node, known: Known) -> Shapes:
     """The joint shape of the input and of the one that is asked for."""
     shape, wanted = shape_at(node, 0), known.of(node.inputs[1])
     if wanted is None:
-        length = shape_at(node, 1)
-        size = length[0] if length else None
-        wanted = (None,) * size if isinstance(size, int) else None
+        wanted = untold(shape_at(node, 1))
     if shape is None or wanted is None:
         return [None]
     rank = max(len(shape), len(wanted))

@@ -3,7 +3,7 @@
 Inside a Slice of a negative dimension onnx (1.23) trips over an assertion, which is the end of
 the process and no exception. A negative dimension is what it makes of a kernel that is larger
 than its input. So a Slice is shown to it only once its input is known to have none. An Einsum
-whose equation is none ("a-b") it may read for ever: that one is never shown. And what would take it
+whose equation is none ("a-b") it may read for ever: it is never shown one. And what would take it
 too long (`effort.py`) is not asked, or without following sizes element by element.
 """
 

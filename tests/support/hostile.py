@@ -388,6 +388,11 @@ CASES: dict[str, Hostile] = {
         k=2.0,
         w=W,
     ),
+    "a shape of billions": text(
+        f"(float[1,2,4,4] x, int64[{FAR}] s) => (float y)"
+        " { r = Reshape(x, s) e = Expand(r, s) y = Mul(e, k) }",
+        k=2.0,
+    ),
     "an equation that is none": text(
         "(float[2,3] x, float[3,4] z) => (float y)"
         ' { e = Einsum<equation="a-b">(x, z) y = Mul(e, k) }',
