@@ -140,7 +140,7 @@ REFUSALS = {
         y = Conv(d, w[O,C,3,3])""",
     ),
     "a batch that differs": (
-        Reason.WRONG_AXIS,
+        Reason.CHANNEL_LOST,
         """h = Conv(X[2,C,H,W], w[8,C,3,3]); d = DepthToSpace<blocksize=2, mode="CRD">(h);
         y = Mul(d, s[2,1,1,1])""",
     ),
