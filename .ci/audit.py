@@ -18,9 +18,6 @@ OURS = {"bnfold"}
 
 def main(report: Path) -> int:
     """Print what was found in `report` and return the exit code."""
-    if not report.is_file():
-        print("skipped: pip-audit left no report, so the service cannot be reached")
-        return SKIPPED
     packages = json.loads(report.read_text("utf-8"))["dependencies"]
     packages = [p for p in packages if p["name"] not in OURS]
     known = [p for p in packages if "skip_reason" not in p]
