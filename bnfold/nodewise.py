@@ -108,7 +108,7 @@ def made_by(node: NodeProto, types: Types, data: Data, opsets: list[OperatorSetI
 def constant_of(node: NodeProto, data: Data) -> TensorProto | None:
     """What a node holds, or the whole numbers that it makes of constants by arranging them."""
     if node.op_type == "Constant":
-        return next(filter(None, map(held_by, node.attribute)), None)
+        return held_by(node)
     held = [data[name] for name in node.input if name in data]
     if node.op_type not in ARRANGING or not held or len(held) < len(node.input):
         return None
@@ -135,8 +135,12 @@ def arranged(node: NodeProto, parts: list[np.ndarray]) -> TensorProto | None:
     return numpy_helper.from_array(parts[0].reshape(-1))
 
 
-def held_by(attribute: AttributeProto) -> TensorProto | None:
-    """The tensor or the whole numbers in an attribute of a Constant."""
+def held_by(node: NodeProto) -> TensorProto | None:
+    """The tensor or the whole numbers that a Constant holds; None where it holds anything else."""
+    return next(filter(None, map(_held_in, node.attribute)), None)
+
+
+def _held_in(attribute: AttributeProto) -> TensorProto | None:
     if attribute.HasField("t"):
         return attribute.t
     if attribute.name == "value_int":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bnfold.nesting import graphs
+from bnfold.nodewise import held_by
 
 Array = NDArray[np.generic]
 
@@ -137,9 +138,9 @@ class _Partings:
         self.infos = {i.name: i for i in (*graph.value_info, *graph.input, *graph.output)}
         self.constants = {t.name: t for t in graph.initializer}
         for node in graph.node:
-            held = [a.t for a in node.attribute if a.HasField("t")]
-            if node.op_type == "Constant" and held and node.output:
-                self.constants[node.output[0]] = held[0]
+            held = held_by(node) if node.op_type == "Constant" else None
+            if held is not None and node.output:
+                self.constants[node.output[0]] = held
 
     def all(self) -> list[Parting]:
         """All of them, in order."""

@@ -58,6 +58,21 @@ def test_a_split_in_other_words(text: str, opset: int) -> None:
     assert model.proto.SerializeToString(deterministic=True) == before
 
 
+def test_numbers_in_nodes() -> None:
+    """Sizes and places may stand in Constant nodes, as tensors or as plain numbers."""
+    model = build(HEAD + SPLITS["sizes"])
+    held = {t.name: t for t in model.proto.graph.initializer if t.name in ("n", "i", "j")}
+    for name, tensor in held.items():
+        model.proto.graph.initializer.remove(tensor)
+        numbers = numpy_helper.to_array(tensor).tolist()
+        value = {"n": {"value_ints": numbers}, "i": {"value_int": numbers}, "j": {"value": tensor}}
+        model.proto.graph.node.insert(0, helper.make_node("Constant", [], [name], **value[name]))
+    split = with_splits(model.proto)
+    assert split is not None
+    for expected, found in zip(results(model, model.proto), results(model, split), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 OTHERS = {
     "another reader": "s = SplitToSequence<axis=1>(h, n{2,4}); p = SequenceAt(s, i:int64=0);"
     "l = SequenceLength(s)",
