@@ -20,6 +20,7 @@ from bnfold.nodewise import agrees, first_type, is_whole, types_of
 
 DANGEROUS = "Slice"
 EQUATION = re.compile(rb"(?:[A-Za-z,\s]|\.\.\.)*(?:->(?:[A-Za-z\s]|\.\.\.)*)?")
+"""Of Einsum: letters, commas and whole ellipses, and letters and ellipses behind one arrow."""
 HIDDEN = "bnfold.hidden"
 """The domain that a node is moved to so that onnx does not look at it."""
 PASSES = 8
@@ -43,10 +44,11 @@ def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
     if needed is None:
         raise TooLarge("the shapes of this model would take too long to infer")
     data_prop = data_prop and needed.is_short
-    seen = [node for node in nodes_within(model.graph) if is_dangerous(node)]
+    outer = [*nodes_within(model.graph)]
+    seen = [node for node in outer if is_dangerous(node)]
     inner = [node for function in model.functions for node in nodes_within(function)]
     unseen = [node for node in inner if is_dangerous(node)]
-    unseen += [node for node in (*nodes_within(model.graph), *inner) if is_endless(node)]
+    unseen += [node for node in (*outer, *inner) if is_endless(node)]
     nodes = seen + unseen
     if not nodes or (not unseen and are_harmless(seen, model)):
         return onnx.shape_inference.infer_shapes(model, data_prop=data_prop)

@@ -259,14 +259,15 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     },
     # With values: the runtime's own defaults are not those of ONNX, in some versions of it.
     **{
+        f"RNN, {name}": ("wrb", {"activations": [name], "activation_alpha": [0.6]})
+        for name in ("Elu", "LeakyRelu", "ThresholdedRelu")
+    },
+    **{
         f"RNN, {name}": (
             "wrb",
-            {"activations": [name], "activation_alpha": [0.6], **beta},
+            {"activations": [name], "activation_alpha": [0.6], "activation_beta": [0.3]},
         )
-        for name, beta in {
-            **{key: {} for key in ["Elu", "LeakyRelu", "ThresholdedRelu"]},
-            **{key: {"activation_beta": [0.3]} for key in ["Affine", "HardSigmoid", "ScaledTanh"]},
-        }.items()
+        for name in ("Affine", "HardSigmoid", "ScaledTanh")
     },
 }
 

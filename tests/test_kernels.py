@@ -104,18 +104,20 @@ def test_conv_transpose(attributes: str, group: int) -> None:
     np.testing.assert_allclose(evaluate(text, feeds), by_runtime(text, feeds), 1e-4, 1e-4)
 
 
-PAST_THE_END = "strides=[3,2], ceil_mode=1"
-DIVIDES = pytest.param(
-    PAST_THE_END, marks=runtime_since("1.29", "a window past the end is divided by what it holds")
-)
 POOLS = [
-    *("", "strides=[2,2]", "pads=[1,1,0,1]", PAST_THE_END),
+    *("", "strides=[2,2]", "pads=[1,1,0,1]"),
     "strides=[2,2], pads=[1,1,1,1], ceil_mode=1",
     *(f'auto_pad="{same}", strides=[2,2]' for same in SAME),
 ]
 
 
-@pytest.mark.parametrize("attributes", POOLS)
+PAST_THE_END = "strides=[3,2], ceil_mode=1"
+AVERAGED_PAST_THE_END = pytest.param(
+    PAST_THE_END, marks=runtime_since("1.29", "a window past the end is divided by what it holds")
+)
+
+
+@pytest.mark.parametrize("attributes", [*POOLS, PAST_THE_END])
 def test_max_pool(attributes: str) -> None:
     """MaxPool with padding that never wins, though every value is negative."""
     feeds = {"x": -1 - np.abs(tensor(2, 3, 7, 8))}
@@ -123,7 +125,7 @@ def test_max_pool(attributes: str) -> None:
     np.testing.assert_allclose(evaluate(text, feeds), by_runtime(text, feeds), 1e-5)
 
 
-@pytest.mark.parametrize("attributes", [a for a in POOLS if a != PAST_THE_END] + [DIVIDES])
+@pytest.mark.parametrize("attributes", [*POOLS, AVERAGED_PAST_THE_END])
 @pytest.mark.parametrize("counted", [0, 1])
 def test_average_pool(attributes: str, counted: int) -> None:
     """AveragePool, with padding counted and not, as ONNX Runtime divides."""

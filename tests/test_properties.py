@@ -20,7 +20,7 @@ from mutants import Rule, fault_in
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from random_graphs import Draw, Grown, Normal, Seeded, grow
-from versions import runtime_since
+from versions import RUNS_RANDOM_GRAPHS
 
 from bnfold import fold
 
@@ -46,7 +46,6 @@ FLOOR = 64
 """And so many ULPs of the largest value in the graph."""
 LARGEST = 100
 """Values of float16 beyond this lose too much, in either model, to compare."""
-RUNS = runtime_since("1.24", "each LayerNormalization of random graphs runs")
 
 
 class Drawn:
@@ -155,7 +154,7 @@ def check_idempotence(grown: Grown) -> None:
     )
 
 
-@RUNS
+@RUNS_RANDOM_GRAPHS
 @PROFILE
 @given(graphs())
 def test_any_tensor_keeps_its_value(grown: Grown) -> None:
@@ -177,7 +176,7 @@ def test_folding_twice_changes_nothing(grown: Grown) -> None:
     check_idempotence(grown)
 
 
-@RUNS
+@RUNS_RANDOM_GRAPHS
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
 def test_thousands_of_graphs(kind: int) -> None:
@@ -188,7 +187,7 @@ def test_thousands_of_graphs(kind: int) -> None:
         check_structure(grown)
 
 
-@RUNS
+@RUNS_RANDOM_GRAPHS
 def test_a_wrong_fold_shows() -> None:
     """With one rule one percent wrong, a graph among the first hundred differs."""
     grown = [example(Seeded(seed), TensorProto.FLOAT, seed) for seed in range(100)]

@@ -18,14 +18,13 @@ import numpy as np
 import onnx
 import pytest
 from random_graphs import Normal, Seeded, grow
-from versions import runtime_since
+from versions import RUNS_RANDOM_GRAPHS
 
 import bnfold
 from bnfold.report import EquivalenceReport
 
 LIBRARY = sorted((Path(__file__).parents[1] / "bnfold").rglob("*.py"))
 THREADS = 4
-RUNS = runtime_since("1.24", "each LayerNormalization of random graphs runs")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def numbers(report: EquivalenceReport) -> list[Any]:
     return [(c.tensor, c.level, c.passed, c.original_error, c.actual) for c in report.outputs]
 
 
-@RUNS
+@RUNS_RANDOM_GRAPHS
 def test_proofs_in_threads(models: list[onnx.ModelProto]) -> None:
     """Proofs at the same time give the numbers of one after the other: no clock, precision or
     filter of one reaches another."""
@@ -68,7 +67,7 @@ def test_proofs_in_threads(models: list[onnx.ModelProto]) -> None:
     assert at_once(proven, pairs) == [proven(pair) for pair in pairs]
 
 
-@RUNS
+@RUNS_RANDOM_GRAPHS
 @pytest.mark.isolated
 def test_children_of_threads(models: list[onnx.ModelProto]) -> None:
     """Each proof has a child of its own, whichever thread asks."""
@@ -94,7 +93,7 @@ def settings() -> dict[str, Any]:
     }
 
 
-@RUNS
+@RUNS_RANDOM_GRAPHS
 @pytest.mark.parametrize("isolate", [pytest.param(True, marks=pytest.mark.isolated), False])
 def test_the_host_is_left_as_it_was(models: list[onnx.ModelProto], isolate: bool) -> None:
     """No variable, filter, level or handler of the host differs after all of it."""

@@ -72,9 +72,9 @@ def test_along_every_axis(key: str, row: str) -> None:
     for name, model in variants(build(row)):
         folded = fold(model.proto).model
         try:
-            rational.evaluate(model.proto, model.feeds)
+            before = rational.evaluate(model.proto, model.feeds)
         except (ZeroDivisionError, rational.Irrational):
             continue  # with these numbers the row has no value
-        if found := differences(model, folded):
+        if found := differences(model, folded, before):
             wrong[name] = found
     assert not wrong

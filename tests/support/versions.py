@@ -11,3 +11,6 @@ def runtime_since(version: str, reason: str) -> pytest.MarkDecorator:
     installed = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
     old = installed < tuple(map(int, version.split(".")))
     return pytest.mark.skipif(old, reason=f"{reason} only since ONNX Runtime {version}")
+
+
+RUNS_RANDOM_GRAPHS = runtime_since("1.24", "each LayerNormalization of random graphs runs")
