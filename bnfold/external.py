@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+import stat
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from onnx import TensorProto
 
@@ -22,7 +24,7 @@ def locate(
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if location not in known:
-        known[location] = DataFile.at(_inside(owner, location, model_path))
+        known[location] = DataFile.at(data_file(owner, location, model_path))
     file = known[location]
     needed = count_bytes(owner, tensor)
     assert needed is not None  # external strings were refused before
@@ -51,31 +53,64 @@ def _natural(owner: str, key: str, text: str) -> int:
     return int(text)
 
 
-def _inside(owner: str, location: str, model_path: Path) -> Path:
-    """The data file, which must be in the model's folder.
+def data_file(owner: str, location: str, model_path: Path) -> Path:
+    """The data file at a location of a model: a regular file in its folder, or below it.
 
-    The folder of what a link to the model points at counts too: the Hugging Face cache keeps
-    models and their data as links into one other folder.
+    No folder on the way may be a link. The file itself may be one, if it ends in the model's
+    folder or in that of what a link to the model points at: the Hugging Face cache keeps models
+    and their data as links into one other folder. Raises ModelError.
     """
+    _refuse_location(owner, location, model_path)
     folders = {model_path.parent.resolve(), model_path.resolve().parent}
+    place = model_path.parent / location
     try:
-        path = (model_path.parent / location).resolve()
-        allowed = not Path(location).is_absolute() and any(map(path.is_relative_to, folders))
-        found = path.is_file()
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: a loop of links, before 3.13
+        linked = any(folder.is_symlink() for folder in _folders_on_the_way(location, model_path))
+        path = place.resolve()
+        allowed = not linked and any(map(path.is_relative_to, folders))
+        mode = path.stat().st_mode if allowed else 0
+    except FileNotFoundError:
         raise ModelError(
-            f"tensor `{owner}` keeps its data in {location[:200]!r}, which is not a usable path",
-            EXPORT_AGAIN,
-        ) from None
-    if not allowed:
-        raise ModelError(
-            f"tensor `{owner}` keeps its data in {location}, outside of the model's folder",
-            f"if you trust it, put the file into {model_path.parent} and export the model again",
-        )
-    if not found:
-        raise ModelError(
-            f"{model_path.parent / location} does not exist, and tensor `{owner}` has its data "
-            "there",
+            f"{place} does not exist, and tensor `{owner}` has its data there",
             f"put the data file beside {model_path.name}",
+        ) from None
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a loop of links, before 3.13
+        raise _unusable(owner, location) from None
+    if not allowed:
+        raise _outside(owner, location, model_path)
+    if not stat.S_ISREG(mode):
+        raise ModelError(
+            f"{place} is not a regular file, and tensor `{owner}` has its data there",
+            EXPORT_AGAIN,
         )
     return path
+
+
+def _refuse_location(owner: str, location: str, model_path: Path) -> None:
+    """Raise ModelError for a location that is no plain path below the model's folder."""
+    if not location or "\0" in location or not PurePosixPath(location).name:
+        raise _unusable(owner, location)
+    if ".." in re.split(r"[/\\]", location) or PurePosixPath(location).is_absolute():
+        raise _outside(owner, location, model_path)
+    if PureWindowsPath(location).drive or location.startswith("\\"):
+        raise _outside(owner, location, model_path)
+
+
+def _folders_on_the_way(location: str, model_path: Path) -> list[Path]:
+    """The folders between the model's own and the data file."""
+    between = list((model_path.parent / location).parents)
+    return between[: between.index(model_path.parent)]
+
+
+def _unusable(owner: str, location: str) -> ModelError:
+    return ModelError(
+        f"tensor `{owner}` keeps its data in {location[:200]!r}, which is not a usable path",
+        EXPORT_AGAIN,
+    )
+
+
+def _outside(owner: str, location: str, model_path: Path) -> ModelError:
+    return ModelError(
+        f"tensor `{owner}` keeps its data in {location[:200]}, outside of the model's folder or "
+        "behind a link",
+        f"if you trust it, put the file into {model_path.parent} and export the model again",
+    )

@@ -21,12 +21,16 @@ def check_output(path: str | Path, *, force: bool, source: str | Path | None = N
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder", "name a file, for example with -o")
+        refuse_special(path)
         if source is not None and path.exists() and path.samefile(source):
-            raise OutputError(f"{path} is the input itself", "pass --in-place, or another -o")
+            raise OutputError(
+                f"{path} is the input itself",
+                "pass --in-place (output=the input, force=True), or another -o",
+            )
         if not force and os.path.lexists(path):
-            raise OutputError(f"{path} already exists", "pass --force, or another path with -o")
+            raise OutputError(
+                f"{path} already exists", "pass --force (force=True), or another path with -o"
+            )
         folder = path.resolve().parent
         if not folder.is_dir():
             raise OutputError(
@@ -40,6 +44,21 @@ def check_output(path: str | Path, *, force: bool, source: str | Path | None = N
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise unwritable(path, error) from None
+
+
+def refuse_special(path: Path) -> None:
+    """Raise OutputError for what exists and is no regular file, be it at the end of links.
+
+    To replace a device or a pipe by a file would take it from whoever uses it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{path} is a folder", "name a file, for example with -o")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"{path} is not a regular file", "choose another path with -o")
 
 
 def unwritable(path: Path, error: Exception) -> OutputError:
@@ -64,7 +83,8 @@ class Writing:
         self.files: list[tuple[BinaryIO, Path, Path]] = []
 
     def open(self, target: Path) -> BinaryIO:
-        """A file that becomes `target` once everything is written."""
+        """A file that becomes `target` once everything is written. Raises OutputError."""
+        refuse_special(target)
         temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
         file = temporary.open("xb")
         self.files.append((file, temporary, target))

@@ -22,7 +22,7 @@ def kernel_of(node: Node) -> str | None:
     if is_scalar(node):
         if any(near.op_type == "Erf" for near in around(node)):
             return "a GELU"
-        if any(reader.op_type == "Sigmoid" for reader in readers(node)):
+        if any(gates(node, reader) for reader in readers(node)):
             return "a QuickGELU"
         if any(near.op_type == "Tanh" for near in around(node)) and cubes(node):
             return "a GELU"
@@ -35,6 +35,16 @@ def is_scalar(node: Node) -> bool:
     """Whether the constant is one number."""
     constants = [v.constant for v in node.inputs if v is not None and v.is_constant]
     return any(constant is not None and constant.size == 1 for constant in constants)
+
+
+def gates(node: Node, sigmoid: Node) -> bool:
+    """Whether `x * Sigmoid(a * x)` is there, of which `node` is the inner product."""
+    x = {value for value in node.inputs if value is not None and not value.is_constant}
+    return (
+        node.op_type == "Mul"
+        and sigmoid.op_type == "Sigmoid"
+        and any(near.op_type == "Mul" and x & set(near.inputs) for near in readers(sigmoid))
+    )
 
 
 def producers(node: Node) -> Iterator[Node]:

@@ -22,6 +22,11 @@ EXTERNAL_THRESHOLD = 1024
 ALIGNMENT = 4096
 """Where each tensor of a data file starts, so that a runtime can map it, and a system share it."""
 
+DATA_MARK = b"\0these weights were written by bnfold\n"
+"""The last bytes of every data file that bnfold writes. No tensor refers to them. A model can
+claim anything of the files beside it, these bytes it cannot put into one; and who appends to the
+file, as onnx does, takes the mark off its end."""
+
 OUTGROWN = "the model would pass protobuf's 2 GiB, so its weights are in a data file beside it"
 
 
@@ -79,7 +84,8 @@ class Layout:
 
     def write_data(self, file: BinaryIO) -> None:
         """Write the data file. Raises OSError, and ModelError where a source is gone."""
-        fill(file, self._placed)
+        offset, last = self._placed[-1]
+        fill(file, [*self._placed, (offset + last.length, DATA_MARK)])
 
     def write_model(self, file: BinaryIO) -> None:
         """Write the model file. Raises OSError, ModelError and OutputError."""

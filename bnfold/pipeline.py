@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 
@@ -44,6 +44,8 @@ from bnfold.timings import SpeedReport
 
 Model = onnx.ModelProto | str | Path
 Progress = Callable[[str, int, int], None]
+
+Folds = TypeVar("Folds", bound=FoldReport)
 
 UNCHANGED = "nothing was changed, so there was nothing to prove or to time"
 
@@ -142,7 +144,8 @@ def optimize(
         )
         if output is not None:
             draft.publish()
-            result = dataclasses.replace(result, stored=open_model(output))
+            kept = _noted(result.folds, *map(_stays, draft.orphans))
+            result = dataclasses.replace(result, folds=kept, stored=open_model(output))
     return result
 
 
@@ -204,8 +207,13 @@ class _Work:
             self.progress(stage, 0, 1)
 
 
-def _noted(folds: FoldResult, note: str | None) -> FoldResult:
-    return dataclasses.replace(folds, notes=(*folds.notes, note)) if note else folds
+def _noted(folds: Folds, *notes: str | None) -> Folds:
+    added = [note for note in notes if note]
+    return dataclasses.replace(folds, notes=(*folds.notes, *added)) if added else folds
+
+
+def _stays(data: Path) -> str:
+    return f"{data.name} is no longer needed; it stays, as bnfold did not write it"
 
 
 def beside(output: str | Path, data: Path) -> Path:

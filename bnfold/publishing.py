@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -21,8 +22,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx import ModelProto, TensorProto
 
 from bnfold.errors import OutputError
+from bnfold.external import data_file
 from bnfold.files import check_output, sync_folder, unwritable
-from bnfold.layout import Layout
+from bnfold.layout import DATA_MARK, Layout
 from bnfold.stored import StoredModel
 from bnfold.target import fill
 from bnfold.validation import tensors
@@ -44,6 +46,9 @@ class Draft:
         self.path = folder / target.name
         self._layout: Layout | None = None
         self._data: Path | None = None
+        self.orphans: tuple[Path, ...] = ()
+        """Data files that the model before it had and nobody needs any more, but which stay,
+        since bnfold did not write them. Known once it is published."""
 
     def write(self, model: StoredModel, *, external: bool | None = None) -> Path:
         """Write a model, in the place of one that was written before; the path to it.
@@ -57,9 +62,11 @@ class Draft:
             if self._data is not None:
                 self._refuse_link()
                 layout.relocate(self._data.name)
-                with self._data.open("wb", buffering=0) as file:
+                self._data.unlink(missing_ok=True)  # of the model that was written before
+                with self._data.open("xb", buffering=0) as file:
                     layout.write_data(file)
-            with self.path.open("wb", buffering=0) as file:
+            self.path.unlink(missing_ok=True)
+            with self.path.open("xb", buffering=0) as file:
                 layout.write_model(file)
         except OSError as error:
             raise unwritable(self.named, error) from None
@@ -97,11 +104,8 @@ class Draft:
             if not os.path.lexists(place):
                 return name
             if not self.force:
-                raise OutputError(
-                    f"{self.named.with_name(name)} already exists",
-                    "pass --force, or another path with -o",
-                )
-            if place.is_file() and not is_mentioned(place, self.target):
+                raise _taken(self.named.with_name(name))
+            if is_ours(place, self.target) and not is_mentioned(place, self.target):
                 return name
         raise OutputError(f"{self.target.parent} is full of data files", "choose another path")
 
@@ -122,15 +126,16 @@ class Draft:
             sync_folder(self.target.parent)
         except OSError as error:
             raise unwritable(self.named, error) from None
-        for old in before - {self.data}:
-            if old.parent == self.target.parent and not is_mentioned(old, self.target):
-                with contextlib.suppress(OSError):
-                    old.unlink()
+        self.orphans = tuple(sorted(_removed(before - {self.data}, self.target)))
 
     def _place_data(self, data: Path, place: Path, before: set[Path]) -> None:
         """Move the data file. Where the model before has its own there, that stays until a model
         stands in its place that reads the new one from the draft's folder."""
-        if place not in before:
+        if not os.path.lexists(place):
+            _move(data, place)
+        elif not is_ours(place, self.target):
+            raise _taken(place)
+        elif place not in before:
             data.replace(place)
         else:
             self._publish_transition(data)
@@ -150,6 +155,24 @@ class Draft:
         sync_folder(self.target.parent)
 
 
+def _taken(place: Path) -> OutputError:
+    return OutputError(
+        f"{place} already exists", "pass --force (force=True), or another path with -o"
+    )
+
+
+def _move(data: Path, place: Path) -> None:
+    """Move a file to a place where none is. Raises OutputError where one has appeared."""
+    try:
+        os.link(data, place)
+    except FileExistsError:
+        raise _taken(place) from None
+    except (OSError, NotImplementedError):  # a file system without second names
+        data.rename(place)
+    else:
+        data.unlink()
+
+
 @contextlib.contextmanager
 def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]:
     """A draft beside `target`, or in a temporary folder; what is not published goes at the end.
@@ -164,10 +187,10 @@ def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]
     path = Path(target).resolve()
     folder = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
-        folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise unwritable(Path(target), error) from None
-    try:
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise unwritable(Path(target), error) from None
         yield Draft(folder, Path(target), force=force)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -194,8 +217,9 @@ def _linked(path: Path, folder: Path) -> Path:
         folder.mkdir(mode=0o700)
         _link(path.resolve(), model)
         for location in _locations(ModelProto.FromString(_light(model))):
+            data = data_file("", location, path)  # no location leaves the folder after this
             (folder / location).parent.mkdir(parents=True, exist_ok=True)
-            _link((path.parent / location).resolve(), folder / location)
+            _link(data, folder / location)
     except OSError as error:
         raise unwritable(path, error) from None
     return model
@@ -212,6 +236,35 @@ def _link(data: Path, twin: Path) -> None:
 
 
 # -- what belongs to whom -----------------------------------------------------------------------
+
+
+def is_ours(data: Path, owner: Path) -> bool:
+    """Whether bnfold wrote a file as the data of the model at `owner`.
+
+    Its name and its last bytes say so. What the model says does not count: it may come from
+    anywhere, and name any file.
+    """
+    named = re.fullmatch(rf"{re.escape(owner.name)}(\.[0-9]+)?\.data", data.name)
+    if named is None or data.parent != owner.parent or data.is_symlink() or not data.is_file():
+        return False
+    try:
+        with data.open("rb") as file:
+            file.seek(-len(DATA_MARK), os.SEEK_END)
+            return file.read() == DATA_MARK
+    except OSError:  # unreadable, or shorter than the mark
+        return False
+
+
+def _removed(unneeded: set[Path], owner: Path) -> Iterator[Path]:
+    """Remove data that only the model before had, if bnfold wrote it; the others that stay."""
+    for old in unneeded:
+        if is_mentioned(old, owner):
+            continue
+        if is_ours(old, owner):
+            with contextlib.suppress(OSError):
+                old.unlink()
+        else:
+            yield old
 
 
 def is_mentioned(data: Path, owner: Path) -> bool:
@@ -259,7 +312,7 @@ def _locations(model: ModelProto) -> set[str]:
         for _, tensor in tensors(model)
         if tensor.data_location == TensorProto.EXTERNAL
         for entry in tensor.external_data
-        if entry.key == "location" and entry.value
+        if entry.key == "location"
     }
 
 

@@ -16,10 +16,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import bnfold
 from bnfold import layout, target
-from bnfold.errors import OutputError
+from bnfold.errors import BnfoldError, OutputError
+from bnfold.files import whole_or_nothing
 from bnfold.modelio import load_model, open_model, save_model
 from bnfold.pipeline import optimize
+from bnfold.publishing import retained
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and forks")
 
@@ -104,11 +107,129 @@ def test_same_bytes(path: Path) -> None:
 
 @pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data"])
 def test_in_place(path: Path, old: str) -> None:
-    """A model that replaces itself has its new data, and the old data is gone."""
-    result = optimize(external(path, location=old), path, force=True, bench=False)
-    assert names(path.parent) == ["net.onnx", "net.onnx.data"]
+    """A model that replaces itself has new data; data that bnfold did not write stays, and a
+    note says so."""
+    before = external(path, location=old).with_name(old).read_bytes()
+    result = optimize(path, path, force=True, bench=False)
+    made = "net.onnx.2.data" if old == "net.onnx.data" else "net.onnx.data"
+    assert names(path.parent) == sorted(["net.onnx", made, old])
+    assert path.with_name(old).read_bytes() == before
+    assert any(note.startswith(f"{old} is no longer needed") for note in result.folds.notes)
     assert result.folds.folded
     assert load_model(path) == result.model
+
+
+def test_own_data_is_replaced(path: Path) -> None:
+    """Data that bnfold wrote for a model goes with it, under whichever of its names."""
+    save_model(network(), path, external=True)
+    for value in (2, 3):
+        save_model(network(value), path, external=True)
+        assert names(path.parent) == ["net.onnx", "net.onnx.data"]
+        assert load_model(path) == network(value)
+    save_model(network(4), path, external=False)
+    assert names(path.parent) == ["net.onnx"]
+
+
+def test_data_that_others_append_to_stays(path: Path) -> None:
+    """What somebody wrote behind bnfold's own bytes is not bnfold's to remove."""
+    save_model(network(), path, external=True)
+    data = path.with_name("net.onnx.data")
+    with data.open("ab") as file:
+        file.write(b"mine")
+    save_model(network(2), path, external=True)
+    assert data.read_bytes().endswith(b"mine")
+    assert load_model(path) == network(2)
+
+
+def test_data_of_another_model_stays(path: Path) -> None:
+    """A model that names the data that bnfold wrote for another one does not take it away."""
+    other = path.with_name("other.onnx")
+    save_model(network(), other, external=True)
+    path.write_bytes(other.read_bytes())
+    other.rename(path.with_name("moved"))  # so that no model beside it names the data
+    path.with_name("moved").unlink()
+    save_model(network(2), path, external=True)
+    assert "other.onnx.data" in names(path.parent)
+
+
+HOSTILE = {
+    "leaves and returns": "../{folder}/w.bin",
+    "leaves": "../w.bin",
+    "backslashes": "..\\w.bin",
+    "absolute": "{absolute}",
+    "a drive": "C:\\w.bin",
+    "through a linked folder": "linked/w.bin",
+    "a linked file": "outside.bin",
+    "a pipe": "pipe",
+    "a device": "device",
+    "a folder": "sub",
+    "nothing": "",
+}
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every name below a folder, with the bytes of regular files."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes() if p.is_file() and not p.is_symlink() else None
+        for p in folder.rglob("*")
+    }
+
+
+@posix
+@pytest.mark.parametrize("attack", HOSTILE)
+@pytest.mark.parametrize("operation", ["save", "optimize", "recalibrate", "certificate"])
+def test_hostile_locations(tmp_path: Path, attack: str, operation: str) -> None:
+    """A location that is no plain path below the model's folder is refused; nothing changes."""
+    home = tmp_path / "home" / "net"
+    (home / "sub").mkdir(parents=True)
+    precious = np.ones((64, 64), np.float32).tobytes()
+    for place in (home / "w.bin", home.parent / "w.bin", home / "sub" / "w.bin"):
+        place.write_bytes(precious)
+    (home / "linked").symlink_to(home.parent)
+    (home / "outside.bin").symlink_to(home.parent / "w.bin")
+    (home / "device").symlink_to("/dev/zero")
+    os.mkfifo(home / "pipe")
+    location = HOSTILE[attack].format(folder=home.name, absolute=home / "w.bin")
+    model = network()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path = home / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    before = contents(tmp_path)
+    with pytest.raises(BnfoldError):
+        run_on_itself(operation, path)
+    assert contents(tmp_path) == before
+
+
+def run_on_itself(operation: str, path: Path) -> None:
+    """An operation that replaces a model by its own result."""
+    if operation == "save":
+        save_model(open_model(path), path)
+    elif operation == "optimize":
+        optimize(path, path, force=True, bench=False, samples=1)
+    elif operation == "recalibrate":
+        data = [{"x": np.ones((2, 64), np.float32)}]
+        bnfold.recalibrate(path, data).save(path, force=True)
+    else:
+        with retained(path):
+            pass
+
+
+@posix
+def test_outputs_are_regular_files(path: Path) -> None:
+    """A pipe, a device or a folder is no output, whether overwriting is allowed or not."""
+    os.mkfifo(path.with_name("pipe"))
+    path.with_name("device").symlink_to("/dev/null")
+    path.with_name("folder").mkdir()
+    for name in ("pipe", "device", "folder"):
+        with pytest.raises(OutputError):
+            save_model(network(), path.with_name(name), force=True)
+        with pytest.raises(OutputError), whole_or_nothing() as writing:
+            writing.open(path.with_name(name))
+    assert names(path.parent) == ["device", "folder", "pipe"]
+    assert path.with_name("pipe").is_fifo()
 
 
 @pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data"])
@@ -132,9 +253,9 @@ def test_data_of_nobody_known_stays(path: Path) -> None:
 
 
 def test_embedding_in_place(path: Path) -> None:
-    """A model that takes its weights in leaves no data file behind."""
+    """A model that takes its weights in needs no data file; that of others stays."""
     save_model(open_model(external(path)), path, external=False)
-    assert names(path.parent) == ["net.onnx"]
+    assert names(path.parent) == ["net.onnx", "weights.bin"]
     assert load_model(path) == network()
 
 

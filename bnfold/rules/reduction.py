@@ -32,7 +32,7 @@ def reduced_axes(op: Operator) -> list[int]:
         raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} keeps neither all dimensions nor none")
     if not axes:
         return [] if op.attribute("noop_with_empty_axes", 0) else list(range(rank))
-    return sorted(normal_axis(axis, rank) for axis in axes)
+    return sorted({normal_axis(axis, rank) for axis in axes})  # one named twice counts once
 
 
 def before(op: Operator, affine: Affine) -> Affine:
