@@ -213,11 +213,11 @@ class _Rerun:
 
     def _certify(self, again: EquivalenceReport, folds: FoldResult | None) -> Document:
         """The certificate as it would be written now, as JSON has it."""
-        models = (self.files[role] for role in ROLES)
+        original, candidate = (self.files[role] for role in ROLES)
         proof = None if self.proof is None else again
         names = Fingerprint.__annotations__
         given = {r: {name: self.document[r][name] for name in names} for r in ROLES}  # held before
-        fresh = certify(*models, proof, folds=folds, fingerprints=given)
+        fresh = certify(original, candidate, proof, folds=folds, fingerprints=given)
         document: Document = json.loads(json.dumps(fresh))
         if folds is None:  # as in a proof of two models, whose folds nobody tells
             document |= {key: self.document[key] for key in ("folds", "merged")}

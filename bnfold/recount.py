@@ -7,6 +7,7 @@ compared as far as rounding explains, and what is left is taken on trust, by nam
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -138,7 +139,7 @@ class _Allowed:
         if one.path.rpartition(".")[2] in ERRORS:
             return _drifted(*both, self._floor(one.path))
         if FOLDS.fullmatch(one.path):
-            return abs(both[0] - both[1]) <= ALIKE * max(map(abs, both))
+            return math.isclose(*both, rel_tol=ALIKE)
         return False
 
     def _floor(self, path: str) -> float:

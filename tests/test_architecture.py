@@ -14,17 +14,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine conforms constants effort equation errors explanations extents inference moments "
-    "nesting nodewise pool reasons report target timings weights",
-    "files": "external files layout modelio order publishing regular skeleton stored validation wire",
+    "values": "affine conforms constants effort equation errors explanations extents inference "
+    "moments nesting nodewise pool reasons report target timings weights",
+    "files": "external files layout modelio order publishing regular skeleton stored validation "
+    "wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
-    "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
-    "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
-    "measuring memory operations ownfolds pairing ranges recount recurrence runtime scratch sessions "
-    "sizes speed turns worker yardstick",
+    "proof": "arrays baseline batches chunks comparison cpus culprit decisions draws "
+    "equivalence evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
+    "measuring memory operations ownfolds pairing ranges recount recurrence runtime scratch "
+    "sessions sizes speed turns worker yardstick",
     "page": "html",
     "fleet": "fleet",
     "conductor": "anatomy attribution audit certificate certified certifying pipeline "
