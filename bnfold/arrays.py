@@ -141,7 +141,7 @@ class _Header:
         """The array, from a file that stands at its start. Raises ValueError."""
         file.read(self.length)
         flat = np.empty(math.prod(self.shape), self.dtype)
-        room, filled = memoryview(flat.view(np.uint8)), 0
+        room, filled = flat.view(np.uint8).data, 0
         while filled < len(room):
             piece = file.read(min(PIECE, len(room) - filled))
             if not piece:

@@ -194,7 +194,7 @@ class _Rerun:
         )
         if not options["taken_back"]:
             return folds
-        told = {site["tensor"]: site["detail"] for site in self.document["folds"] or ()}
+        told = {site["tensor"]: site.get("detail") for site in self.document["folds"] or ()}
         return marked(folds, {name: told.get(name) for name in options["taken_back"]})
 
     def _prove(self) -> EquivalenceReport:

@@ -1,11 +1,13 @@
 """Has a JSON document the form of a report? The types of the report's own fields say it.
 
-Where a report has a number, JSON may have null: infinities and NaN become that.
+Where a report has a number, JSON may have null: infinities and NaN become that. Fields that have a
+default may be missing.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -36,15 +38,15 @@ def misfits(value: Any, hint: Any, path: str = "") -> Iterator[str]:
     elif origin is Literal:
         if value not in get_args(hint):
             known = ", ".join(map(str, get_args(hint)))
-            yield f"`{path}` is {told(value)} where a certificate has one of {known}"
+            yield f"`{path}` is {told(value)} where one of {known} belongs"
     elif is_typeddict(hint) or dataclasses.is_dataclass(hint):
-        yield from _fields(value, get_type_hints(hint), path)
+        yield from _fields(value, hint, path)
     elif origin in (list, tuple):
         yield from _items(value, get_args(hint), path, is_row=origin is tuple)
     elif origin in (dict, Mapping):
         yield from _entries(value, get_args(hint)[1], path)
     elif not _is(value, hint):
-        yield f"`{path}` is {told(value)} where a certificate has {PLAIN[hint]}"
+        yield f"`{path}` is {told(value)} where {PLAIN[hint]} belongs"
 
 
 def told(value: Any) -> str:
@@ -65,24 +67,41 @@ def _none_of(value: Any, hints: tuple[Any, ...], path: str) -> Iterator[str]:
         yield max(found, key=lambda faults: len(faults[0].split("`")[1]))[0]
 
 
-def _fields(value: Any, hints: Mapping[str, Any], path: str) -> Iterator[str]:
+@functools.cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+@functools.cache
+def _optional(kind: Any) -> frozenset[str]:
+    """The fields that an earlier version need not have written: those with a default."""
+    if not dataclasses.is_dataclass(kind):
+        return frozenset()
+    nothing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    return frozenset(
+        f.name for f in fields if f.default is not nothing or f.default_factory is not nothing
+    )
+
+
+def _fields(value: Any, kind: Any, path: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"`{path}` is {told(value)} where a certificate has an object"
+        yield f"`{path}` is {told(value)} where an object belongs"
         return
-    for name, hint in hints.items():
+    for name, hint in _hints(kind).items():
         where = f"{path}.{name}" if path else name
-        if name not in value:
+        if name not in value and name not in _optional(kind):
             yield f"`{where}` is missing"
-        else:
+        elif name in value:
             yield from misfits(value[name], hint, where)
 
 
 def _items(value: Any, hints: tuple[Any, ...], path: str, *, is_row: bool) -> Iterator[str]:
     if not isinstance(value, list):
-        yield f"`{path}` is {told(value)} where a certificate has a list"
+        yield f"`{path}` is {told(value)} where a list belongs"
     elif is_row and hints[-1] is not Ellipsis:
         if len(value) != len(hints):
-            yield f"`{path}` has {len(value)} items where a certificate has {len(hints)}"
+            yield f"`{path}` has {len(value)} items where {len(hints)} belong"
         for index, (item, hint) in enumerate(zip(value, hints, strict=False)):
             yield from misfits(item, hint, f"{path}[{index}]")
     else:
@@ -92,7 +111,7 @@ def _items(value: Any, hints: tuple[Any, ...], path: str, *, is_row: bool) -> It
 
 def _entries(value: Any, hint: Any, path: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"`{path}` is {told(value)} where a certificate has an object"
+        yield f"`{path}` is {told(value)} where an object belongs"
         return
     for name, item in value.items():
         yield from misfits(item, hint, f"{path}.{name}" if path else name)

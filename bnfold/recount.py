@@ -166,6 +166,8 @@ def _drifted(left: float, right: float, floor: float) -> bool:
 
 
 def _shown(value: Any) -> str:
+    if value is ABSENT:
+        return "absent"
     if isinstance(value, (list, dict)):
         return f"of {len(value)} items"
     return f"{value!r}"[:200]
