@@ -267,7 +267,8 @@ class _Rerun:
         if self.proof is not None:
             yield from _settings_on_trust(self.proof, has_inputs=self._has_inputs())
         if folds is None:
-            yield from ("folding", "folds", "merged")
+            if self.document["folds"] is not None or self.document["merged"] is not None:
+                yield from ("folding", "folds", "merged")
             return
         yield from ("folding.reparameterize", "folding.keep_overridable")
         if folds.options["taken_back"]:

@@ -142,7 +142,9 @@ def test_verify_writes_one_too(folder: Path, capsys: pytest.CaptureFixture[str])
     arguments = ["verify", "net.onnx", "net.folded.onnx", "--samples", "2"]
     assert app.run([*arguments, "--certificate", "other.json"]) == 0
     assert "Wrote other.json, the certificate" in capsys.readouterr().out
-    assert certificate.check("other.json", rerun=True)
+    found = certificate.check("other.json", rerun=True)
+    assert found
+    assert found.on_trust == ("equivalence.settings.judge_seconds",)
     same = ["verify", "net.onnx", "net.onnx", "--certificate", "same.json"]
     assert app.run(same) == 0
     assert certificate.check("same.json")
