@@ -61,7 +61,7 @@ def measurements(document: Json) -> dict[Any, Json]:
         entries = {_key_of(entry): entry for entry in held["measurements"]}
         for entry in entries.values():
             _figures(entry)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise InputError("the baseline holds no measurements", HINT) from None
     return entries
 

@@ -7,15 +7,18 @@ number is given: so whoever chooses processors also says how many threads there 
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bnfold.errors import InputError
 
 TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """Where Linux tells which processors are threads of one core."""
+CPUINFO = "/proc/cpuinfo"
+"""Where Linux tells what its processors are called."""
 
 
 def allowed() -> tuple[int, ...] | None:
@@ -48,6 +51,15 @@ def described(pin: Sequence[int] = ()) -> str:
         return f"{os.cpu_count() or 1}; which of them is not told on {sys.platform}"
     how = "pinned" if pin else "not pinned"
     return f"{','.join(map(str, numbers))} of {os.cpu_count() or 1}, {how}"
+
+
+def model_name() -> str:
+    """What kind of processor it is, as its maker calls it."""
+    with suppress(OSError, UnicodeDecodeError):
+        for line in Path(CPUINFO).read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
+from bnfold.arrays import Stored, load_all, read_npy, read_npz, read_tensor
 from bnfold.errors import BnfoldError, InputError
 from bnfold.ranges import IntegerRange, integer_range, known_sizes
+from bnfold.regular import opened, unreadable
 from bnfold.sizes import Dims, InputSpec, describe, find_sizes, input_specs
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
+Unread = Mapping[str, Array | Stored]
+"""Arrays by input name, those of files not read yet."""
 Data = str | Path | Array | Feeds | Iterable[Feeds]
 Runs = Callable[[Feeds], object]
 """Runs the model; a BnfoldError means that it does not accept the feeds."""
@@ -176,10 +179,17 @@ def load_data(model: onnx.ModelProto, data: Data) -> Iterator[Sample]:
     count = 0
     for name, feeds in _read(data, specs):
         _check(feeds, specs, name)
-        yield Sample(name, {spec.name: np.asarray(feeds[spec.name]) for spec in specs})
+        yield Sample(name, _loaded(name, {spec.name: feeds[spec.name] for spec in specs}))
         count += 1
     if not count:
         raise InputError("the data holds no sample", "give at least one set of inputs")
+
+
+def _loaded(name: str, feeds: Mapping[str, Array | Stored]) -> Feeds:
+    """The arrays, once it is known that they fit."""
+    stored = {key: value for key, value in feeds.items() if isinstance(value, Stored)}
+    read = load_all(stored, name)
+    return {key: read[key] if key in read else np.asarray(feeds[key]) for key in feeds}
 
 
 def _shapeless(model: onnx.ModelProto) -> Dims:
@@ -188,39 +198,40 @@ def _shapeless(model: onnx.ModelProto) -> Dims:
     return {value.name: () for value in unknown}
 
 
-def _read(data: Data, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Feeds]]:
+def _read(data: Data, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Unread]]:
     if isinstance(data, (str, Path)):
         yield from _read_path(Path(data), specs)
     elif isinstance(data, np.ndarray):
         yield "given", {_only(specs).name: data}
     elif isinstance(data, Mapping):
         yield "given", data
-    else:
+    elif isinstance(data, Iterable):
         for index, feeds in enumerate(data):
             yield f"given {index}", feeds
-
-
-def _read_path(path: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Feeds]]:
-    if path.is_dir():
-        yield from _read_test_sets(path, specs)
-        return
-    if path.suffix not in (".npz", ".npy"):
+    else:
         raise InputError(
-            f"{path} is neither .npz, .npy nor a folder of test sets",
-            "numpy.savez(path, input_name=array) writes a fitting file",
+            f"{type(data).__name__} is neither a path, an array, a dict nor several dicts",
+            "map each input's name to its array",
         )
+
+
+def _read_path(path: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Unread]]:
     try:
-        with path.open("rb") as file:  # NumPy leaves the file open where the archive is broken
-            loaded = np.load(file, allow_pickle=False)
-            if path.suffix == ".npz":
-                feeds = {name: loaded[name] for name in loaded.files}
-            else:
-                feeds = {_only(specs).name: loaded}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}", "numpy.savez(path, input_name=array) writes one"
-        ) from error
-    yield path.name, feeds
+        if path.is_dir():
+            yield from _read_test_sets(path, specs)
+            return
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise unreadable(path, error) from None
+    if path.suffix == ".npz":
+        yield path.name, read_npz(path)
+    elif path.suffix == ".npy":
+        yield path.name, {_only(specs).name: read_npy(path)}
+    else:
+        with opened(path):  # what is no file at all has no suffix to speak of
+            raise InputError(
+                f"{path} is neither .npz, .npy nor a folder of test sets",
+                "numpy.savez(path, input_name=array) writes a fitting file",
+            )
 
 
 def _only(specs: Sequence[InputSpec]) -> InputSpec:
@@ -233,7 +244,7 @@ def _only(specs: Sequence[InputSpec]) -> InputSpec:
     )
 
 
-def _read_test_sets(folder: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Feeds]]:
+def _read_test_sets(folder: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[str, Unread]]:
     """ONNX test sets: test_data_set_0/input_0.pb, in the order of the inputs or named."""
     sets = sorted(folder.glob("test_data_set_*")) or [folder]
     found = False
@@ -251,28 +262,20 @@ def _read_test_sets(folder: Path, specs: Sequence[InputSpec]) -> Iterator[tuple[
 
 def _number(stem: str) -> int:
     digits = stem.rsplit("_", 1)[-1]
-    return int(digits) if digits.isdigit() else 0
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else 0
 
 
 def _read_tensors(
     files: Sequence[Path], specs: Sequence[InputSpec]
-) -> Iterator[tuple[str, Array]]:
+) -> Iterator[tuple[str, Stored]]:
     names = {spec.name for spec in specs}
     for index, path in enumerate(files):
-        tensor = onnx.TensorProto()
-        try:
-            tensor.ParseFromString(path.read_bytes())
-            value = numpy_helper.to_array(tensor)
-        except Exception as error:  # protobuf's DecodeError shares no base but Exception
-            raise InputError(
-                f"{path} is not a serialized tensor: {error}",
-                "onnx.numpy_helper.from_array makes one",
-            ) from error
+        name, tensor = read_tensor(path)
         position = specs[index].name if index < len(specs) else path.stem
-        yield (tensor.name if tensor.name in names else position), value
+        yield (name if name in names else position), tensor
 
 
-def _check(feeds: Feeds, specs: Sequence[InputSpec], where: str) -> None:
+def _check(feeds: Unread, specs: Sequence[InputSpec], where: str) -> None:
     if not isinstance(feeds, Mapping):
         raise InputError(
             f"{where}: expected a dict of arrays, found {type(feeds).__name__}",
@@ -280,19 +283,27 @@ def _check(feeds: Feeds, specs: Sequence[InputSpec], where: str) -> None:
         )
     expected = ", ".join(map(str, specs))
     names = {spec.name for spec in specs}
-    wrong = sorted(names.symmetric_difference(feeds))
-    if wrong:
+    if names.symmetric_difference(feeds):
+        found = ", ".join(sorted(map(str, feeds))) or "nothing"
         raise InputError(
-            f"{where}: expected {expected}; found {', '.join(sorted(feeds)) or 'nothing'}",
+            f"{where}: expected {expected}; found {found}",
             "name the arrays after the model's inputs",
         )
     sizes: dict[str, int] = {}
-    for spec in specs:
-        _check_array(np.asarray(feeds[spec.name]), spec, sizes, where)
+    shapes = [_check_array(feeds[spec.name], spec, sizes, where) for spec in specs]
+    if specs and not any(math.prod(shape) for shape in shapes):
+        raise InputError(
+            f"{where} holds no numbers, and nothing can be told from that",
+            "give at least one row",
+        )
 
 
-def _check_array(array: Array, spec: InputSpec, sizes: dict[str, int], where: str) -> None:
-    """One array against its input; `sizes` remembers symbols so that equal names stay equal."""
+def _check_array(
+    value: Array | Stored, spec: InputSpec, sizes: dict[str, int], where: str
+) -> tuple[int, ...]:
+    """The shape of an array that fits its input; `sizes` remembers symbols so that equal names
+    stay equal."""
+    array = value if isinstance(value, Stored) else _as_array(value, spec, where)
     found = f"{array.dtype} {array.shape}"
     if array.dtype != spec.dtype:
         raise InputError(
@@ -310,3 +321,14 @@ def _check_array(array: Array, spec: InputSpec, sizes: dict[str, int], where: st
             f"{where}: input {spec} was given {found}" + (f", where {seen}" if seen else ""),
             "reshape the data to the model's sizes",
         )
+    return array.shape
+
+
+def _as_array(value: Any, spec: InputSpec, where: str) -> Array:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{where}: what was given as input {spec} is no array: {error}",
+            "give numpy.asarray(value, type)",
+        ) from None

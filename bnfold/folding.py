@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def fold(
 def fold_with(model: Model, keep: Iterable[str] = (), **switches: bool) -> FoldResult:
     """Fold with the switches of `Folding`, of which `fold` offers those that users need."""
     loaded = open_model(model)
+    keep = tuple(keep)
     names = frozenset(keep)
 
     def run(own: StoredModel) -> Folding:
@@ -91,7 +92,23 @@ def fold_with(model: Model, keep: Iterable[str] = (), **switches: bool) -> FoldR
         other = run(loaded.over(parted))
         other.nodes_before = folding.nodes_before
         folding = other if other.kept() < folding.kept() else folding
-    return folding.result()
+    return replace(folding.result(), options=_options(keep, **switches))
+
+
+def _options(
+    keep: Iterable[str],
+    *,
+    reparameterize: bool = True,
+    keep_overridable: bool = False,
+    **_: bool,
+) -> dict[str, Any]:
+    """What was asked for, as reports tell it."""
+    return {
+        "keep": list(keep),
+        "taken_back": [],
+        "reparameterize": reparameterize,
+        "keep_overridable": keep_overridable,
+    }
 
 
 def in_other_words(model: onnx.ModelProto) -> bool:

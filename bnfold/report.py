@@ -132,6 +132,9 @@ class FoldReport(Report):
     removed_movement: int = 0
     """Transposes, Reshapes and the like that stood only around a folded node."""
     notes: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    """What it takes to fold the same again: the arguments of `fold`, and as `taken_back` what a
+    proof has taken back."""
 
     @property
     def normalizations(self) -> tuple[FoldSite, ...]:

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bnfold.cpus import cores
 from bnfold.errors import InputError, ProviderUnavailable, RuntimeUnavailable
 from bnfold.modelio import Model, byte_size, open_model, save_model
 from bnfold.stored import StoredModel
@@ -256,6 +257,11 @@ def _threads_of_environment() -> int | None:
     """Threads of a session where nothing else was asked for, so that many can share a machine."""
     text = os.environ.get(THREADS, "")
     return int(text) if text.isascii() and text.isdecimal() and int(text) > 0 else None
+
+
+def default_threads() -> int:
+    """Threads of a session for which no number was asked."""
+    return _threads_of_environment() or cores()
 
 
 def _refuse_fallback(handle: Any, name: str) -> None:

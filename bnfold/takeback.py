@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from bnfold.errors import NotEquivalent
 from bnfold.reasons import Reason
@@ -26,7 +26,7 @@ def fold_until_proven(
     for attempt in range(ATTEMPTS + 1):
         report = prove(folds)
         if report:
-            return _marked(folds, taken_back), report
+            return marked(folds, taken_back), report
         suspects = _suspects(folds, report) if attempt < ATTEMPTS else _foldable(folds)
         fresh = [name for name in suspects or _foldable(folds) if name not in taken_back]
         if not fresh:
@@ -36,7 +36,7 @@ def fold_until_proven(
     report = prove(folds)
     if not report:
         raise _hopeless(report)
-    return _marked(folds, taken_back), report
+    return marked(folds, taken_back), report
 
 
 def _foldable(folds: FoldResult) -> list[str]:
@@ -91,8 +91,11 @@ def _how_far(worst: OutputComparison) -> str:
     return f"error {worst.candidate_error:.1e}, allowed {worst.limit:.1e}"
 
 
-def _marked(folds: FoldResult, taken_back: dict[str, str]) -> FoldResult:
-    """The sites that were taken back, as such and not as kept by request."""
+def marked(folds: FoldResult, taken_back: Mapping[str, str | None]) -> FoldResult:
+    """The sites that were taken back, as such and not as kept by request.
+
+    `taken_back` says of each tensor how the proof failed.
+    """
     reason = Reason.NOT_EQUIVALENT
     sites = tuple(
         dataclasses.replace(
@@ -106,7 +109,9 @@ def _marked(folds: FoldResult, taken_back: dict[str, str]) -> FoldResult:
         else site
         for site in folds.sites
     )
-    return dataclasses.replace(folds, sites=sites)
+    asked = [name for name in folds.options["keep"] if name not in taken_back]
+    options = {**folds.options, "keep": asked, "taken_back": list(taken_back)}
+    return dataclasses.replace(folds, sites=sites, options=options)
 
 
 def _hopeless(report: EquivalenceReport) -> NotEquivalent:

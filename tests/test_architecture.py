@@ -14,21 +14,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants effort equation errors explanations extents inference moments "
-    "nesting nodewise pool reasons report target timings weights",
-    "files": "external files layout modelio order publishing skeleton stored validation wire",
+    "values": "affine conforms constants effort equation errors explanations extents inference "
+    "moments nesting nodewise pool reasons report target timings weights",
+    "files": "external files layout modelio order publishing regular skeleton stored validation "
+    "wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
-    "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
-    "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
-    "measuring memory operations ownfolds pairing ranges recurrence runtime scratch sessions "
-    "sizes speed turns worker yardstick",
+    "proof": "arrays baseline batches chunks comparison cpus culprit decisions draws "
+    "equivalence evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
+    "measuring memory operations ownfolds pairing ranges recount recurrence runtime scratch "
+    "sessions sizes speed turns worker yardstick",
     "page": "html",
     "fleet": "fleet",
-    "conductor": "anatomy attribution certificate pipeline pytest_plugin recalibration takeback "
-    "testing",
+    "conductor": "anatomy attribution audit certificate certified certifying pipeline "
+    "pytest_plugin recalibration takeback testing",
 }
 """Every module of bnfold, by what it is for. A new one needs a place here."""
 

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 import bnfold
 from bnfold import certificate
 from bnfold.errors import InputError, OutputError
+from bnfold.files import sha256
 from bnfold.stored import StoredModel
 from bnfold_cli import app
 
@@ -40,7 +41,7 @@ def optimized(*more: str) -> dict[str, Any]:
 def test_it_holds_what_was_proven(folder: Path) -> None:
     """Hashes, versions, seed, data, errors, and each fold with its bound and what was measured."""
     document = optimized("--seed", "3")
-    assert document["original"]["sha256"] == certificate.sha256("net.onnx")
+    assert document["original"]["sha256"] == sha256("net.onnx")
     assert document["candidate"]["path"] == "net.folded.onnx"
     proof = document["equivalence"]
     assert proof["equivalent"]
@@ -90,11 +91,19 @@ def test_another_file_is_seen(folder: Path, name: str, capsys: pytest.CaptureFix
     assert f"{name} is another file" in out
 
 
-def test_a_missing_file_is_a_problem(folder: Path) -> None:
+def test_a_missing_file_is_no_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A certificate without its models cannot be checked: not that it does not hold."""
     optimized()
+    moved = folder / "elsewhere"
+    moved.mkdir()
+    shutil.move("proof.json", moved)
+    assert app.run(["verify", "--certificate", "elsewhere/proof.json", "--rerun"]) == 2
+    assert "cannot be checked: original: " in capsys.readouterr().err
+    shutil.move(moved / "proof.json", folder)
     (folder / "net.onnx").unlink()
-    (problem,) = certificate.check("proof.json").problems
-    assert "does not exist" in problem
+    assert app.run(["verify", "--certificate", "proof.json"]) == 2
+    Path("net.folded.onnx").write_bytes(b"another")
+    assert app.run(["verify", "--certificate", "proof.json"]) == 1
 
 
 def test_external_data_counts(folder: Path) -> None:
@@ -103,7 +112,7 @@ def test_external_data_counts(folder: Path) -> None:
     where = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
     onnx.save_model(model, "net.onnx", **where)
     document = optimized()
-    assert document["original"]["data"] == {"w.data": certificate.sha256("w.data")}
+    assert document["original"]["data"] == {"w.data": sha256("w.data")}
     data = bytearray(Path("w.data").read_bytes())
     data[100] ^= 1
     Path("w.data").write_bytes(data)
@@ -117,7 +126,7 @@ def test_numbers_that_moved_are_seen(folder: Path) -> None:
     for edit, words in (
         (lambda proof: proof["digests"].reverse(), "the inputs are others"),
         (lambda proof: proof["outputs"][0].update(candidate_error=0.5), "certified 0.5"),
-        (lambda proof: proof["outputs"].pop(), "was not proven before"),
+        (lambda proof: proof["outputs"].pop(), "`equivalence.outputs` is of 2 items"),
         (lambda proof: proof.update(equivalent=False), "says that the models are not"),
     ):
         changed = json.loads(json.dumps(document))
@@ -133,7 +142,9 @@ def test_verify_writes_one_too(folder: Path, capsys: pytest.CaptureFixture[str])
     arguments = ["verify", "net.onnx", "net.folded.onnx", "--samples", "2"]
     assert app.run([*arguments, "--certificate", "other.json"]) == 0
     assert "Wrote other.json, the certificate" in capsys.readouterr().out
-    assert certificate.check("other.json", rerun=True)
+    found = certificate.check("other.json", rerun=True)
+    assert found
+    assert found.on_trust == ("equivalence.settings.judge_seconds",)
     same = ["verify", "net.onnx", "net.onnx", "--certificate", "same.json"]
     assert app.run(same) == 0
     assert certificate.check("same.json")
@@ -162,7 +173,8 @@ def test_in_place(folder: Path) -> None:
     """The original is gone, so both models have to be given to check the certificate."""
     shutil.copy("net.onnx", "before.onnx")
     optimized("--in-place")
-    assert not certificate.check("proof.json")
+    with pytest.raises(InputError, match="names no file for it"):
+        certificate.check("proof.json")
     assert certificate.check("proof.json", "before.onnx", "net.onnx", rerun=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from bnfold.fleet.record import SweptModel
 from bnfold.fleet.storage import Place
 from bnfold.fleet.summary import summarize
 from bnfold.html import page, write
+from bnfold.regular import MOST_JSON, parsed, read
 from bnfold.report import SCHEMA, finite
 
 Document = dict[str, Any]
@@ -36,8 +36,8 @@ def read_document(where: str, target: str) -> Any:
     """
     data = _read(where)
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = parsed(data)
+    except ValueError:
         return _fleet(read_manifest(data, where), where, target)
     if isinstance(document, dict) and "command" not in document and "outcome" in document:
         return _fleet(read_lines(data), where, target)
@@ -50,8 +50,8 @@ def read_manifest(data: bytes, where: str) -> list[SweptModel]:
         raise InputError(f"{where} is empty", f"sweep again: that writes {LINES} anew")
     first = data.lstrip().splitlines()[0]
     try:
-        is_record = "outcome" in json.loads(first)
-    except (ValueError, TypeError, RecursionError):
+        is_record = "outcome" in parsed(first)
+    except (ValueError, TypeError):
         is_record = False
     if not is_record:
         raise InputError(
@@ -125,14 +125,14 @@ def _split(where: str) -> tuple[str, str, str]:
 def _read(where: str) -> bytes:
     try:
         if not is_url(where):
-            return Path(where).read_bytes()
+            return read(where, MOST_JSON)
         folder, _, name = _split(where)
-        data = Place(folder).read(name)
+        place = Place(folder)
+        if place.is_local:
+            return read(place.path(name), MOST_JSON)
+        data = place.read(name, most=MOST_JSON)
     except InputError:
         raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{where} cannot be read: {reason}", "check the path") from None
     except Exception as error:  # each file system raises what it likes
         reason = f"{type(error).__name__} {error}"
         raise InputError(f"{where} cannot be read: {reason}", "check the address") from None

@@ -17,6 +17,7 @@ from typing import Any
 from bnfold.errors import InputError
 from bnfold.fleet.record import SweptModel, from_dict
 from bnfold.fleet.storage import Place
+from bnfold.regular import parsed
 from bnfold.report import SCHEMA, finite
 
 KIND = "bnfold fleet"
@@ -96,7 +97,7 @@ class Manifest:
 
 def _parsed(data: bytes) -> SweptModel | None:
     try:
-        document = json.loads(data)
+        document = parsed(data)
     except ValueError:
         return None
     return from_dict(document) if isinstance(document, dict) else None

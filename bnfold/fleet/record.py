@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bnfold.conforms import misfits
 from bnfold.report import SCHEMA, Report
 
 Outcome = Literal["equivalent", "unchanged", "unproven", "not_equivalent", "failed"]
@@ -127,7 +128,7 @@ class SweptModel(Report):
 
 def from_dict(document: Mapping[str, Any]) -> SweptModel | None:
     """A record as it was written; None for one of another schema, or that is damaged."""
-    if document.get("schema") != SCHEMA:
+    if document.get("schema") != SCHEMA or any(misfits(document, SweptModel)):
         return None
     known = {f.name for f in dataclasses.fields(SweptModel)}
     values = {key: value for key, value in document.items() if key in known}
@@ -138,7 +139,7 @@ def from_dict(document: Mapping[str, Any]) -> SweptModel | None:
             values[name] = Failure(**values[name]) if values.get(name) else None
         values["speed"] = _speed(values.get("speed"))
         return SweptModel(**values)
-    except (TypeError, AttributeError):
+    except TypeError:  # a field of a part that this version does not know
         return None
 
 

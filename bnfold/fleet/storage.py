@@ -115,9 +115,14 @@ class Place:
 
     # -- reading --------------------------------------------------------------------------------
 
-    def read(self, name: str) -> bytes | None:
-        """The bytes of a small file; None where there is none."""
+    def read(self, name: str, most: int | None = None) -> bytes | None:
+        """The bytes of a small file; None where there is none.
+
+        Raises InputError for one of more than `most` bytes.
+        """
         try:
+            if most is not None and (self.fs.info(self.path(name)).get("size") or 0) > most:
+                raise InputError(f"{name} is larger than {most >> 20} MiB", "check the address")
             return bytes(self.fs.cat_file(self.path(name)))
         except FileNotFoundError:
             return None

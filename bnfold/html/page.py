@@ -23,6 +23,13 @@ COMMANDS = {"optimize": "bnfold optimize MODEL", "sweep": "bnfold sweep SOURCE D
 """What makes the documents that can be drawn."""
 
 
+SPOILED = (
+    *(LookupError, TypeError, ValueError, AttributeError),
+    *(ArithmeticError, RuntimeError),  # numbers past what can be drawn
+)
+"""What drawing a document raises where something in it is not as it should be."""
+
+
 def check_libraries() -> None:
     """Raise InputError where what draws the page is not installed; call it before long work."""
     for library in LIBRARIES:
@@ -55,9 +62,11 @@ def page(document: Json) -> str:
     """
     check_libraries()
     check_document(document)
+    import jinja2
+
     try:
         return _render(document)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (*SPOILED, jinja2.TemplateError) as error:
         raise InputError(
             f"the result lacks or spoils something a report needs: {type(error).__name__} {error}",
             f"make it anew with `{COMMANDS[document['command']]} --json`",
@@ -66,7 +75,7 @@ def page(document: Json) -> str:
 
 def check_document(document: Json) -> None:
     """Raise InputError unless this is a result of `optimize` or `sweep` in a known schema."""
-    known = isinstance(document, Mapping) and document.get("command") in COMMANDS
+    known = isinstance(document, Mapping) and document.get("command") in (*COMMANDS,)
     if not known:
         raise InputError(
             "this is no result of `bnfold optimize --json`, nor of a sweep",

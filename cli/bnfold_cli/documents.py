@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,12 @@ def file_of(role: str, path: Path | None) -> list[dict[str, Any]]:
 def read_result(path: Path) -> Any:
     """A document that was printed earlier. Raises InputError."""
     from bnfold.errors import InputError
+    from bnfold.regular import MOST_JSON, parsed, read
 
     try:
-        return loads(path.read_bytes())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{path} cannot be read: {reason}", "check the path") from None
-    except (ValueError, RecursionError):
+        return parsed(read(path, MOST_JSON))
+    except ValueError as error:
         raise InputError(
-            f"{path} is not JSON", "give what `bnfold` printed with --json, and nothing else"
+            f"{path} is not JSON: {error}",
+            "give what `bnfold` printed with --json, and nothing else",
         ) from None

@@ -48,6 +48,9 @@ def audit(found: Audit, *, verbose: bool = False) -> list[Line]:
         lines = [line(Span("The certificate does not hold", "bad"), f": {found.certificate}")]
     lines += [line(f"  {problem}") for problem in found.problems]
     lines += [line(f"  {text}") for text in found.checked]
+    if found.on_trust:
+        lines.append(line(f"  taken on trust: {', '.join(found.on_trust)}"))
+    lines += notes(found.notes)
     if found.equivalence is not None:
         lines += [line(), *verify(found.equivalence, verbose=verbose)]
     return lines
