@@ -11,9 +11,7 @@ import contextlib
 import mmap
 import os
 import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from onnx import ModelProto, TensorProto
 from bnfold.errors import OutputError
 from bnfold.files import check_output, sync_folder, unwritable
 from bnfold.layout import Layout
+from bnfold.scratch import remove_folder, scratch_folder
 from bnfold.stored import StoredModel
 from bnfold.target import fill
 from bnfold.validation import tensors
@@ -157,20 +156,20 @@ def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]
     Raises OutputError where nothing could be written there.
     """
     if target is None:
-        with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
-            yield Draft(Path(name), Path(name, "model.onnx"), force=True)
+        with scratch_folder() as folder:
+            yield Draft(folder, folder / "model.onnx", force=True)
         return
     check_output(target, force=force)
     path = Path(target).resolve()
     folder = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
-    try:
-        folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise unwritable(Path(target), error) from None
-    try:
+    try:  # an interrupt may come at any moment from the next line on
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise unwritable(Path(target), error) from None
         yield Draft(folder, Path(target), force=force)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 @contextlib.contextmanager
@@ -184,7 +183,7 @@ def retained(path: str | Path) -> Iterator[Path]:
     try:
         yield _linked(path, folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def _linked(path: Path, folder: Path) -> Path:

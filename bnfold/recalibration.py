@@ -7,7 +7,6 @@ layer by layer: what stands behind a replaced one is measured with the replaced 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from bnfold.normalizations import Normalization, Normalizations
 from bnfold.order import reads
 from bnfold.report import Report
 from bnfold.runtime import CPU, Provider, Session, write_loadable
+from bnfold.scratch import scratch_folder
 from bnfold.sessions import Sessions
 from bnfold.stored import StoredModel
 
@@ -217,9 +217,9 @@ def _session(
     if not wanted:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder() as folder:
         part = model.over(leading_to(model.proto, wanted))
-        path = write_loadable(part, Path(folder))
+        path = write_loadable(part, folder)
         yield sessions.open(path, provider=provider, level="disable", threads=threads)
 
 

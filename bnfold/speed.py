@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +35,7 @@ from bnfold.runtime import (
     open_session,
     write_loadable,
 )
+from bnfold.scratch import scratch_folder
 from bnfold.sizes import Dims
 from bnfold.stored import StoredModel
 from bnfold.timings import SpeedReport
@@ -157,11 +157,11 @@ def _affordable(
 @contextmanager
 def on_disk(models: Sequence[Model]) -> Iterator[list[Path]]:
     """Every model as a file, as it is deployed: else reading would be timed for some of them."""
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+    with scratch_folder() as folder:
         files = []
         for index, model in enumerate(models):
             if isinstance(model, onnx.ModelProto):
-                own = Path(folder, str(index))
+                own = folder / str(index)
                 own.mkdir()
                 files.append(write_loadable(model, own))
             else:

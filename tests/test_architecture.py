@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[1]
 GROUPS = {
     "values": "affine constants effort equation errors explanations extents inference moments "
     "nesting nodewise pool reasons report target timings weights",
-    "files": "external files layout modelio order publishing skeleton stored validation wire",
+    "files": "external files layout modelio order publishing scratch skeleton stored validation "
+    "wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
     "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
-    "measuring memory operations ownfolds pairing ranges recurrence runtime scratch sessions "
+    "measuring memory operations ownfolds pairing ranges recurrence runtime sessions "
     "sizes speed turns worker yardstick",
     "page": "html",
     "fleet": "fleet",

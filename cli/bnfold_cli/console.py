@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -81,15 +80,19 @@ class Console:
 
     def error(self, error: BaseException, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it."""
-        self._write(
-            sys.stderr,
-            [line(Span("error:", "bad"), f" {message}"), line(Span("hint:", "dim"), f" {hint}")],
-        )
+        self.failure(message, hint)
         self.document(
             {
                 "schema": 1,
                 "error": {"type": type(error).__name__, "message": message, "hint": hint},
             }
+        )
+
+    def failure(self, message: str, hint: str) -> None:
+        """Print the same for people alone."""
+        self._write(
+            sys.stderr,
+            [line(Span("error:", "bad"), f" {message}"), line(Span("hint:", "dim"), f" {hint}")],
         )
 
     def trace(self, error: BaseException) -> None:
@@ -123,8 +126,7 @@ class Console:
         )
         for spans in clean:
             styled = Text.assemble(*((s.text, RICH_STYLES[s.style]) for s in spans))
-            with _unless_closed(stream):
-                rich.print(styled, soft_wrap=True)
+            rich.print(styled, soft_wrap=True)
 
 
 def finite(value: Any) -> Any:
@@ -141,18 +143,8 @@ def finite(value: Any) -> Any:
 
 
 def _print(stream: TextIO, text: str) -> None:
-    with _unless_closed(stream):
-        stream.write(text)
-        stream.flush()
-
-
-@contextlib.contextmanager
-def _unless_closed(stream: TextIO) -> Iterator[None]:
-    """A reader that stopped reading (`| head`) is no error, and does not change the exit code."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    stream.write(text)
+    stream.flush()
 
 
 class Progress:

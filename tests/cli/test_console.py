@@ -11,6 +11,7 @@ import time
 import pytest
 
 from bnfold_cli import console as module
+from bnfold_cli import streams
 from bnfold_cli.console import Console, finite, wants_color
 from bnfold_cli.lines import Span, line
 
@@ -107,13 +108,17 @@ def test_finite() -> None:
     assert finite(value) == {"a": None, "b": [None, 1.5], "c": 2.0, "d": [3]}
 
 
-def test_closed_pipe(tmp_path: object) -> None:
-    """A reader that went away (`| head`) raises nothing."""
+def test_closed_pipe() -> None:
+    """A reader that went away (`| head`) raises nothing, and is remembered as no refusal."""
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "w") as stream:
+    outlet = streams.Outlet(write)
+    with io.TextIOWrapper(io.BufferedWriter(outlet)) as stream:
         module._print(stream, "x" * 10)
         module._print(stream, "more")
+    assert outlet.failure is not None
+    assert streams.refusal(outlet) is None
+    os.close(write)
 
 
 # -- progress -----------------------------------------------------------------------------------
