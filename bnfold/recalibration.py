@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from bnfold import arguments
 from bnfold.chunks import BATCH, Chunks, rows_of
 from bnfold.errors import InputError
 from bnfold.feeds import Data
@@ -129,6 +130,7 @@ def recalibrate(
     """
     if output is not None:
         check_output(output, force=force)
+    (provider,) = arguments.providers(provider)
     work = Normalizations(open_model(model).copy())
     if not work.found:
         raise _nothing_to_do(work)

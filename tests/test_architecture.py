@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants effort equation errors explanations extents inference moments "
-    "nesting nodewise pool reasons report target timings weights",
+    "values": "affine arguments constants effort equation errors explanations extents inference "
+    "moments nesting nodewise pool reasons report target timings visible weights",
     "files": "external files layout modelio order publishing scratch skeleton stored validation "
     "wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
@@ -62,6 +62,7 @@ sweeps need (Dask, fsspec, psutil) is loaded by name when a sweep is asked for."
 
 MODULE_LIBRARIES = {
     "affine": "numpy",
+    "arguments": "",
     "baseline": "",
     "batches": "onnx",
     "cpus": "",
@@ -82,6 +83,7 @@ MODULE_LIBRARIES = {
     "testing": "",
     "timings": "",
     "turns": "numpy",
+    "visible": "",
     "worker": "",
     "yardstick": "numpy onnx ml_dtypes",
 }

@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from bnfold.scratch import remove_folder
 from bnfold_cli.exits import interrupted
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -91,8 +90,10 @@ def tidily(work: Callable[[], int]) -> int:
     made: so no signal comes at a moment at which something would be left.
     """
     folder: Path | None = None
+    EAR.listen()
     try:
-        EAR.listen()
+        from bnfold.scratch import remove_folder
+
         with suppress(OSError):  # who needs one where none can be made says so then
             folder = Path(tempfile.gettempdir(), f"bnfold-{secrets.token_hex(8)}")
             atexit.register(remove_folder, folder)  # after what libraries do at the very end
