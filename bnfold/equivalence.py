@@ -8,7 +8,7 @@ is run with them off and at the deployment level. `bnfold.yardstick` says how fa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bnfold import draws
+from bnfold import arguments, draws
 from bnfold.comparison import Runs, Table
 from bnfold.decisions import deciding
-from bnfold.errors import BnfoldError, InputError, ProviderUnavailable
+from bnfold.errors import BnfoldError, ProviderUnavailable
 from bnfold.evaluation import evaluate
 from bnfold.evidence import JUDGE_SECONDS, Evidence, as_tensors
 from bnfold.feeds import SAMPLES, Data, Feeds, Samples, make_samples
@@ -28,7 +28,7 @@ from bnfold.modelio import open_model
 from bnfold.report import EquivalenceReport, OutputComparison
 from bnfold.runtime import CPU, Level, Provider
 from bnfold.sessions import Sessions
-from bnfold.sizes import Dims, input_specs
+from bnfold.sizes import Dims, check_same_inputs
 from bnfold.stored import StoredModel
 
 Model = onnx.ModelProto | str | Path
@@ -75,9 +75,10 @@ def verify(
     `isolate=False` runs them in this process. Raises ModelError, InputError, RuntimeUnavailable
     and ProviderUnavailable for what could not be done at all.
     """
+    chosen = arguments.providers(providers) or (CPU,)
     with Sessions(isolate, timeout_s) as sessions:
         models = open_model(original), open_model(candidate)
-        _check_inputs(*(model.proto for model in models))
+        check_same_inputs(*(model.proto for model in models))
         run = sessions.open(original, level="disable").run
         made = make_samples(models[0].proto, run, data=data, dims=dims, samples=samples, seed=seed)
         fixed = draws.fix(*models, made.items, sessions.open, seed)
@@ -106,13 +107,13 @@ def verify(
             judges = partial(sessions.judge, original), partial(sessions.judge, candidate)
             evaluate(evidence, models, judges, judge_seconds, proof.say)
         with np.errstate(all="ignore"):  # infinities are compared, not computed with
-            for provider in providers or (CPU,):
+            for provider in chosen:
                 proof.compare_on(provider)
         settings = {
             "samples": samples,
             "dims": None if dims is None else dict(dims),
             "data": _named_data(data),
-            "providers": list(providers or (CPU,)),
+            "providers": list(chosen),
             "judge_seconds": judge_seconds,
         }
         return proof.report(settings)
@@ -258,27 +259,3 @@ class _Proof:
             digests=tuple(digest(sample.feeds) for sample in self.evidence.made),
             settings=settings,
         )
-
-
-def _check_inputs(original: onnx.ModelProto, candidate: onnx.ModelProto) -> None:
-    """Raises InputError where one model cannot be fed what the other one takes."""
-    shapeless = {
-        value.name: ()
-        for model in (original, candidate)
-        for value in model.graph.input
-        if not value.type.tensor_type.HasField("shape")
-    }
-    want = {s.name: s for s in input_specs(original, _named(original, shapeless))}
-    have = {s.name: s for s in input_specs(candidate, _named(candidate, shapeless))}
-    if want.keys() != have.keys() or any(want[n].dtype != have[n].dtype for n in want):
-        raise InputError(
-            "the models take different inputs: "
-            f"{', '.join(map(str, want.values())) or 'none'} against "
-            f"{', '.join(map(str, have.values())) or 'none'}",
-            "models are compared by the names and types of their inputs",
-        )
-
-
-def _named(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Dims:
-    names = {value.name for value in model.graph.input}
-    return {name: shape for name, shape in shapes.items() if name in names}

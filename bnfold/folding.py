@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 import bnfold.rules  # noqa: F401  (fills the tables of rules)
-from bnfold import functions
+from bnfold import arguments, functions
 from bnfold.apply import commit, store
 from bnfold.bounds import Rounding, rounding, unit
 from bnfold.branches import Merging
@@ -71,7 +71,7 @@ def fold(
 def fold_with(model: Model, keep: Iterable[str] = (), **switches: bool) -> FoldResult:
     """Fold with the switches of `Folding`, of which `fold` offers those that users need."""
     loaded = open_model(model)
-    keep = tuple(keep)
+    keep = arguments.names(keep, "keep")
     names = frozenset(keep)
 
     def run(own: StoredModel) -> Folding:

@@ -4,7 +4,6 @@ of its own, so that nothing that was loaded before counts.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from bnfold.errors import RuntimeUnavailable
 from bnfold.isolation import Child
 from bnfold.runtime import Level, Provider, open_session, write_loadable
+from bnfold.scratch import scratch_folder
 from bnfold.timings import Footprint
 
 Array = NDArray[Any]
@@ -38,9 +38,9 @@ def footprint(
 
     Memory is the peak above what the process held before; None on systems that do not tell.
     """
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+    with scratch_folder() as folder:
         if isinstance(model, onnx.ModelProto):
-            model = write_loadable(model, Path(folder))
+            model = write_loadable(model, folder)
         child = Child(PATIENCE_S)
         try:
             made: Footprint = child.call(

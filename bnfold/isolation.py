@@ -29,7 +29,8 @@ import onnx
 
 from bnfold import frames
 from bnfold.errors import InputError, RuntimeCrashed, RuntimeUnavailable
-from bnfold.scratch import scratch_folder, write_scratch, writing_scratch
+from bnfold.runtime import write_scratch
+from bnfold.scratch import scratch_folder, writing_scratch
 from bnfold.worker import Progress, Server
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -42,6 +43,8 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from bnfold.worker import main; main()"
 )
+TEMPORARY = ("TMPDIR", "TEMP", "TMP")
+"""The variables that say where temporary files go."""
 _WINDOWS_FLAGS = 0x08000200  # CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP
 
 
@@ -88,6 +91,8 @@ class Child:
         """Variables that it has beside those of this process."""
         self.ends = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._left = contextlib.ExitStack()
+        """What is to be removed once the process has ended: it may have had no time to."""
         self._start()
 
     @property
@@ -144,23 +149,26 @@ class Child:
         for stream in (process.stdin, process.stdout, self._said):
             with contextlib.suppress(OSError):  # what was not sent yet cannot be sent any more
                 stream.close()  # type: ignore[union-attr]  # all are pipes or files
+        self._left.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = _command()
         with writing_scratch():
             self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        folder = str(self._left.enter_context(scratch_folder()))
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **dict.fromkeys(TEMPORARY, folder)},
                 start_new_session=os.name == "posix",  # an interrupt is the parent's to handle
                 creationflags=_WINDOWS_FLAGS if os.name == "nt" else 0,
             )
         except OSError as error:
             self._said.close()
+            self._left.close()
             raise RuntimeUnavailable(
                 f"no child process can be started: {error.strerror or error}",
                 "pass isolate=False to run models in this process",
@@ -199,7 +207,8 @@ def _command() -> list[str]:
             "pass isolate=False to run models in this process",
         )
     path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
-    return [sys.executable, "-I", "-c", _BOOT, path]
+    # The names of files mean the same in both; -I alone would not look at PYTHONUTF8.
+    return [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _BOOT, path]
 
 
 def _send(process: subprocess.Popen[bytes], request: tuple[Any, ...]) -> None:

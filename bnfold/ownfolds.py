@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import onnx
 from bnfold.errors import BnfoldError
 from bnfold.nesting import nodes_within
 from bnfold.runtime import open_session
+from bnfold.scratch import scratch_folder
 
 Model = onnx.ModelProto | str | Path
 
@@ -62,8 +62,8 @@ def own_folds(model: Model, loaded: onnx.ModelProto) -> OwnFolds:
     if nodes == 0:
         return OwnFolds(0, 0)
     try:
-        with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-            path = Path(folder, "optimized.onnx")
+        with scratch_folder() as folder:
+            path = folder / "optimized.onnx"
             open_session(model, level="extended", save_optimized=path)
             return OwnFolds(nodes, count(onnx.load(path, load_external_data=False).graph))
     except BnfoldError as error:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import onnx
 
-from bnfold import equivalence, speed
+from bnfold import arguments, equivalence, speed
 from bnfold.anatomy import dissect
 from bnfold.attribution import Recipe, variants
 from bnfold.errors import (
@@ -96,13 +96,14 @@ def optimize(
     run_on: dict[str, Any] = {
         "data": _kept(data),
         "dims": dims,
-        "providers": providers,
+        "providers": arguments.providers(providers),
         "seed": seed,
         "isolate": isolate,
         "timeout_s": timeout_s,
     }
+    pin = arguments.numbers(pin, "pin")
     original = open_model(model)
-    recipe = Recipe(original, tuple(keep), reparameterize, keep_overridable)
+    recipe = Recipe(original, arguments.names(keep, "keep"), reparameterize, keep_overridable)
     proof: EquivalenceReport | None = None
     measured: SpeedReport | None = None
     with drafted(output, force=force) as draft:  # before the long work, not after it

@@ -12,9 +12,7 @@ import mmap
 import os
 import re
 import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from bnfold.errors import OutputError
 from bnfold.external import data_file
 from bnfold.files import check_output, sync_folder, unwritable
 from bnfold.layout import DATA_MARK, Layout
+from bnfold.scratch import remove_folder, scratch_folder
 from bnfold.stored import StoredModel
 from bnfold.target import fill
 from bnfold.validation import tensors
@@ -180,20 +179,20 @@ def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]
     Raises OutputError where nothing could be written there.
     """
     if target is None:
-        with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
-            yield Draft(Path(name), Path(name, "model.onnx"), force=True)
+        with scratch_folder() as folder:
+            yield Draft(folder, folder / "model.onnx", force=True)
         return
     check_output(target, force=force)
     path = Path(target).resolve()
     folder = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
-    try:
+    try:  # an interrupt may come at any moment from the next line on
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
             raise unwritable(Path(target), error) from None
         yield Draft(folder, Path(target), force=force)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 @contextlib.contextmanager
@@ -207,7 +206,7 @@ def retained(path: str | Path) -> Iterator[Path]:
     try:
         yield _linked(path, folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def _linked(path: Path, folder: Path) -> Path:

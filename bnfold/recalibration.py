@@ -7,7 +7,6 @@ layer by layer: what stands behind a replaced one is measured with the replaced 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from bnfold import arguments
 from bnfold.chunks import BATCH, Chunks, rows_of
 from bnfold.errors import InputError
 from bnfold.feeds import Data
@@ -26,6 +26,7 @@ from bnfold.normalizations import Normalization, Normalizations
 from bnfold.order import reads
 from bnfold.report import Report
 from bnfold.runtime import CPU, Provider, Session, write_loadable
+from bnfold.scratch import scratch_folder
 from bnfold.sessions import Sessions
 from bnfold.stored import StoredModel
 
@@ -129,6 +130,7 @@ def recalibrate(
     """
     if output is not None:
         check_output(output, force=force)
+    (provider,) = arguments.providers(provider)
     work = Normalizations(open_model(model).copy())
     if not work.found:
         raise _nothing_to_do(work)
@@ -217,9 +219,9 @@ def _session(
     if not wanted:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True) as folder:
+    with scratch_folder() as folder:
         part = model.over(leading_to(model.proto, wanted))
-        path = write_loadable(part, Path(folder))
+        path = write_loadable(part, folder)
         yield sessions.open(path, provider=provider, level="disable", threads=threads)
 
 

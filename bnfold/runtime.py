@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from bnfold.cpus import cores
 from bnfold.errors import InputError, ProviderUnavailable, RuntimeUnavailable
 from bnfold.modelio import Model, byte_size, open_model, save_model
+from bnfold.scratch import scratch_folder, writing_scratch
 from bnfold.stored import StoredModel
 
 Array = NDArray[Any]
@@ -293,8 +293,8 @@ def _loadable(model: Model, outputs: Sequence[str]) -> Iterator[tuple[str | byte
         is_whole = not stored.is_light
         yield exposed.proto.SerializeToString(), None if is_whole else str(folder)
         return
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
-        path = Path(name, "model.onnx")
+    with scratch_folder() as name:
+        path = name / "model.onnx"
         save_model(exposed, path, external=True)
         yield str(path), None
 
@@ -304,6 +304,13 @@ def write_loadable(model: onnx.ModelProto | StoredModel, folder: Path) -> Path:
     path = folder / "model.onnx"
     save_model(model, path)
     return path
+
+
+def write_scratch(model: onnx.ModelProto, folder: Path) -> Path:
+    """The model as a file in a new folder. Raises OutputError where it cannot be written."""
+    with writing_scratch():
+        folder.mkdir()
+        return write_loadable(model, folder)
 
 
 def expose(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

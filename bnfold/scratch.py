@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
-
 from bnfold.errors import OutputError
-from bnfold.runtime import write_loadable
 
 
 @contextlib.contextmanager
@@ -31,12 +31,22 @@ def scratch_folder() -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with writing_scratch():
             made = tempfile.TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True)
-            folder = stack.enter_context(made)
-        yield Path(folder)
+            stack.callback(made.cleanup)  # the folder is gone by then; it need not be told of
+            stack.callback(remove_folder, Path(made.name))
+        yield Path(made.name)
 
 
-def write_scratch(model: onnx.ModelProto, folder: Path) -> Path:
-    """The model as a file in a new folder. Raises OutputError where it cannot be written."""
-    with writing_scratch():
-        folder.mkdir()
-        return write_loadable(model, folder)
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, also where an interrupt comes meanwhile.
+
+    What a process that was just ended had yet to write may come late, so it is looked at again.
+    """
+    try:
+        for pause in (0.0, 0.05, 0.5):
+            time.sleep(pause)
+            shutil.rmtree(folder, ignore_errors=True)
+            if not os.path.lexists(folder):
+                return
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -19,8 +19,8 @@ from bnfold import isolation
 from bnfold.errors import RuntimeCrashed
 from bnfold.memory import disk_size, free_memory
 from bnfold.modelio import byte_size
-from bnfold.runtime import CPU, Feeds, Level, Provider, Session
-from bnfold.scratch import scratch_folder, write_scratch, writing_scratch
+from bnfold.runtime import CPU, Feeds, Level, Provider, Session, write_scratch
+from bnfold.scratch import scratch_folder, writing_scratch
 
 Model = onnx.ModelProto | str | Path
 

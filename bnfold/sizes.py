@@ -58,7 +58,12 @@ def input_specs(model: onnx.ModelProto, dims: Dims | None = None) -> tuple[Input
     Raises InputError for inputs that are no tensors of numbers, for an input of unknown rank
     that `dims` gives no shape, and for a `dims` that does not fit.
     """
-    dims = dims or {}
+    dims = {} if dims is None else dims
+    if not isinstance(dims, Mapping):
+        raise InputError(
+            f"dims cannot be {type(dims).__name__} {dims!r:.80}",
+            'give sizes and shapes by name: {"batch": 4, "x": (1, 3, 224, 224)}',
+        )
     constants = {i.name for i in model.graph.initializer}
     constants |= {i.values.name for i in model.graph.sparse_initializer}
     fed = [value for value in model.graph.input if value.name not in constants]
@@ -270,3 +275,27 @@ def _hint(
         axis_of["BatchNormalization"] = (1, weight[0])
     axis, size = axis_of.get(node.op_type, (0, None))
     return (axis, size) if size else None
+
+
+def check_same_inputs(original: onnx.ModelProto, candidate: onnx.ModelProto) -> None:
+    """Raises InputError where one model cannot be fed what the other one takes."""
+    shapeless = {
+        value.name: ()
+        for model in (original, candidate)
+        for value in model.graph.input
+        if not value.type.tensor_type.HasField("shape")
+    }
+    want = {s.name: s for s in input_specs(original, _named(original, shapeless))}
+    have = {s.name: s for s in input_specs(candidate, _named(candidate, shapeless))}
+    if want.keys() != have.keys() or any(want[n].dtype != have[n].dtype for n in want):
+        raise InputError(
+            "the models take different inputs: "
+            f"{', '.join(map(str, want.values())) or 'none'} against "
+            f"{', '.join(map(str, have.values())) or 'none'}",
+            "models are compared by the names and types of their inputs",
+        )
+
+
+def _named(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Dims:
+    names = {value.name for value in model.graph.input}
+    return {name: shape for name, shape in shapes.items() if name in names}

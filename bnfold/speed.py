@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 
-from bnfold import cpus, operations
+from bnfold import arguments, cpus, operations
 from bnfold.batches import batch_dims
 from bnfold.errors import InputError, MemoryUnavailable, RuntimeUnavailable
 from bnfold.feeds import Data, make_samples
@@ -36,7 +35,8 @@ from bnfold.runtime import (
     open_session,
     write_loadable,
 )
-from bnfold.sizes import Dims
+from bnfold.scratch import scratch_folder
+from bnfold.sizes import Dims, check_same_inputs
 from bnfold.stored import StoredModel
 from bnfold.timings import SpeedReport
 
@@ -95,18 +95,23 @@ def bench(
         raise InputError(f"a budget of {budget_s:g} s measures nothing", "give some seconds")
     if batches and data is not None:
         raise InputError("given data has its own batch", "leave out either the data or the batch")
+    chosen = arguments.providers(providers) or (CPU,)
+    levels = cast(Sequence[Level], arguments.names(levels, "levels"))
+    pin = arguments.numbers(pin, "pin")
+    batches = arguments.numbers(batches, "batches")
     loaded = open_model(original), open_model(candidate)
+    check_same_inputs(*(model.proto for model in loaded))
     _check_memory(loaded)
     variants, spared = _affordable(variants or {}, loaded)
     with cpus.pinned(pin), on_disk([original, candidate, *variants.values()]) as files:
         before, after = files[:2]
-        counts = threads if isinstance(threads, Sequence) else (threads or cpus.cores(),)
+        counts = arguments.numbers(threads or cpus.cores(), "threads")
         fed = _feeds(
             before, loaded[0].proto, data, swept(loaded[0].proto, dims, batches), counts[0], seed
         )
         own = own_folds(before, loaded[0].proto)
         apart = attribution and own.any and levels[0] != "disable"
-        conditions = list(itertools.product(fed, counts, providers or (CPU,), levels))
+        conditions = list(itertools.product(fed, counts, chosen, levels))
         streams = STREAMS * (len(conditions) + apart) + len(variants)
 
         def setting(index: int, models: int = STREAMS) -> Setting:
@@ -157,11 +162,11 @@ def _affordable(
 @contextmanager
 def on_disk(models: Sequence[Model]) -> Iterator[list[Path]]:
     """Every model as a file, as it is deployed: else reading would be timed for some of them."""
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+    with scratch_folder() as folder:
         files = []
         for index, model in enumerate(models):
             if isinstance(model, onnx.ModelProto):
-                own = Path(folder, str(index))
+                own = folder / str(index)
                 own.mkdir()
                 files.append(write_loadable(model, own))
             else:

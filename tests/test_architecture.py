@@ -14,9 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine conforms constants effort equation errors explanations extents inference "
-    "moments nesting nodewise pool reasons report target timings weights",
-    "files": "external files layout modelio order publishing regular skeleton stored validation "
+    "values": "affine arguments conforms constants effort equation errors explanations extents "
+    "inference moments nesting nodewise pool reasons report target timings visible weights",
+    "files": "external files layout modelio order publishing regular scratch skeleton stored "
+    "validation "
     "wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "writing",
@@ -24,7 +25,7 @@ GROUPS = {
     "engine": "apply bounds branches folding normalizations plan search",
     "proof": "arrays baseline batches chunks comparison cpus culprit decisions draws "
     "equivalence evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
-    "measuring memory operations ownfolds pairing ranges recount recurrence runtime scratch "
+    "measuring memory operations ownfolds pairing ranges recount recurrence runtime "
     "sessions sizes speed turns worker yardstick",
     "page": "html",
     "fleet": "fleet",
@@ -62,6 +63,7 @@ sweeps need (Dask, fsspec, psutil) is loaded by name when a sweep is asked for."
 
 MODULE_LIBRARIES = {
     "affine": "numpy",
+    "arguments": "",
     "baseline": "",
     "batches": "onnx",
     "cpus": "",
@@ -82,6 +84,7 @@ MODULE_LIBRARIES = {
     "testing": "",
     "timings": "",
     "turns": "numpy",
+    "visible": "",
     "worker": "",
     "yardstick": "numpy onnx ml_dtypes",
 }

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM
 
 import pytest
 
@@ -161,4 +162,5 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
     from bnfold_cli import exits
 
     told = [int(row[0]) for row in rows("exit code")]
-    assert told == [exits.YES, exits.NO, exits.COULD_NOT, exits.BUG, exits.INTERRUPTED]
+    signals = map(exits.interrupted, (SIGINT, SIGTERM, SIGHUP))
+    assert told == [exits.YES, exits.NO, exits.COULD_NOT, exits.BUG, *signals]

@@ -15,7 +15,7 @@ from onefold import FEEDS, network
 from onnx import numpy_helper
 
 import bnfold
-from bnfold import errors, isolation, memory, scratch, sessions
+from bnfold import errors, isolation, memory, runtime, sessions
 from bnfold.sessions import Sessions
 
 pytestmark = pytest.mark.isolated
@@ -104,7 +104,7 @@ def test_a_full_disk_is_an_error(model: onnx.ModelProto, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     with Sessions() as opened:
-        monkeypatch.setattr(scratch, "write_loadable", full)
+        monkeypatch.setattr(runtime, "write_loadable", full)
         with pytest.raises(errors.OutputError, match="No space left"):
             opened.open(model)
 

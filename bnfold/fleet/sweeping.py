@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import bnfold
+from bnfold import arguments
 from bnfold.errors import InputError, OutputError
 from bnfold.fleet.manifest import FOLDER, Manifest
 from bnfold.fleet.record import SweptModel
@@ -99,15 +100,24 @@ FOLD_OPTIONS = frozenset(
 )
 
 
+READ: Mapping[str, Callable[[Any], Any]] = {
+    "keep": lambda keep: list(arguments.names(keep, "keep")),
+    "providers": lambda given: list(arguments.providers(given)),
+}
+"""How options are read of which there may be one or several."""
+
+
 def _options(options: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(options.keys() - FOLD_OPTIONS)
     if unknown:
         raise TypeError(f"sweep() has no option {', '.join(unknown)}")
-    return _given(**options)
+    return _given(**options) | {
+        name: read(options[name]) for name, read in READ.items() if options.get(name) is not None
+    }
 
 
 def _run_on(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: options.get(key) for key in ("dims", "seed", "providers")}
+    return {key: _options(options).get(key) for key in ("dims", "seed", "providers")}
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from bnfold.fleet.process import Failed, Limits, Stopped, Workshop, workshop
 from bnfold.fleet.record import Failure, FileState, Outcome, SweptModel
 from bnfold.fleet.settings import Settings
 from bnfold.fleet.storage import Place
+from bnfold.scratch import scratch_folder
 
 States = dict[str, FileState]
 
@@ -85,8 +85,8 @@ def _attempt(
 ) -> tuple[SweptModel | None, Failure | None]:
     """What comes of work in a folder of its own, or why nothing did. Raises Stopped."""
     try:
-        with tempfile.TemporaryDirectory(prefix="bnfold-", ignore_cleanup_errors=True) as folder:
-            return what(Path(folder)), None
+        with scratch_folder() as folder:
+            return what(folder), None
     except Stopped:
         raise
     except Failed as failed:
@@ -259,10 +259,10 @@ def _states(source: Place, names: Iterable[str]) -> States:
     """What files are, read one by one."""
     found = {}
     for name in names:
-        with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
+        with scratch_folder() as folder:
             state = source.state(name)
-            _local(source, name, Path(folder))
-            found[name] = _file_state(source, name, Path(folder), state)
+            _local(source, name, folder)
+            found[name] = _file_state(source, name, folder, state)
     return found
 
 

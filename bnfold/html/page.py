@@ -15,6 +15,7 @@ from bnfold.files import check_output, unwritable, whole_or_nothing
 from bnfold.html import fleet, words
 from bnfold.reasons import Reason
 from bnfold.report import SCHEMA
+from bnfold.visible import visible
 
 Json = Mapping[str, Any]
 FOLDER = Path(__file__).parent / "template"
@@ -65,12 +66,21 @@ def page(document: Json) -> str:
     import jinja2
 
     try:
-        return _render(document)
+        return _render(_seen(document))
     except (*SPOILED, jinja2.TemplateError) as error:
         raise InputError(
             f"the result lacks or spoils something a report needs: {type(error).__name__} {error}",
             f"make it anew with `{COMMANDS[document['command']]} --json`",
         ) from error
+
+
+def _seen(value: Any) -> Any:
+    """All that models say, in keys too, as text that is seen; not where a page lies."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {_seen(key): _seen(item) for key, item in value.items()}
+    return [_seen(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def check_document(document: Json) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from functools import partial
+from signal import SIGINT
 from typing import Annotated
 
 import typer
 
-from bnfold_cli import options
+from bnfold_cli import options, streams
 from bnfold_cli.commands import COMMANDS
 from bnfold_cli.console import Console
-from bnfold_cli.exits import COULD_NOT, INTERRUPTED, YES, describe
+from bnfold_cli.exits import COULD_NOT, NO, YES, describe, interrupted
+from bnfold_cli.signals import EAR, tidily
 
 app = typer.Typer(
     name="bnfold",
@@ -27,11 +28,14 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a tensor name must never fail to print
-            stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _interrupt)  # so that temporary files are removed
-    sys.exit(run(sys.argv[1:]))
+    outlet = streams.secure()
+    arguments = sys.argv[1:]
+    code = tidily(partial(run, arguments))
+    why = streams.refusal(outlet)
+    if why is not None and code in (YES, NO):  # an answer that nobody got
+        Console(_color(arguments)).failure(why, "print it somewhere else, or free some space")
+        code = COULD_NOT
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,10 +45,15 @@ def run(arguments: Sequence[str]) -> int:
         code = app(
             args=list(arguments), prog_name="bnfold", standalone_mode=False, obj=tuple(arguments)
         )
-        return int(code or YES)
+        # Typer has a code of its own for every interrupt.
+        return (
+            EAR.code if EAR.first is not None and code == interrupted(SIGINT) else int(code or 0)
+        )
     except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
+        return EAR.code
     except Exception as error:
+        if EAR.first is not None:  # an interrupt, as some library tells of it
+            return EAR.code
         console = Console(_color(arguments), as_json="--json" in flags)
         if "--traceback" in flags:
             console.trace(error)
@@ -60,10 +69,6 @@ def _color(arguments: Sequence[str]) -> options.Color:
         if f"--color {choice}" in text:
             return choice
     return "auto"
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _print_version(asked: bool) -> None:

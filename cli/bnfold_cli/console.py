@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -38,8 +37,6 @@ RICH_STYLES: dict[Style, str] = {
     "code": "yellow",
     "dim": "dim",
 }
-CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-"""Names come from files; a control character in one must not reach the terminal."""
 
 
 def wants_color(choice: Color, stream: TextIO, environment: Mapping[str, str]) -> bool:
@@ -76,15 +73,11 @@ class Console:
     def document(self, content: Mapping[str, Any]) -> None:
         """Print the result for programs, under --json."""
         if self.as_json:
-            text = json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-            _print(sys.stdout, text + "\n")
+            _print(sys.stdout, document_text(content, sys.stdout.encoding) + "\n")
 
     def error(self, error: BaseException, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it."""
-        self._write(
-            sys.stderr,
-            [line(Span("error:", "bad"), f" {message}"), line(Span("hint:", "dim"), f" {hint}")],
-        )
+        self.failure(message, hint)
         self.document(
             {
                 "schema": 1,
@@ -92,9 +85,19 @@ class Console:
             }
         )
 
+    def failure(self, message: str, hint: str) -> None:
+        """Print the same for people alone."""
+        self._write(
+            sys.stderr,
+            [line(Span("error:", "bad"), f" {message}"), line(Span("hint:", "dim"), f" {hint}")],
+        )
+
     def trace(self, error: BaseException) -> None:
         """Print where an error arose."""
-        _print(sys.stderr, "".join(traceback.format_exception(error)))
+        from bnfold.visible import visible
+
+        text = "".join(traceback.format_exception(error))
+        _print(sys.stderr, "".join(visible(each) + "\n" for each in text.splitlines()))
 
     def progress(self, stage: str) -> Progress:
         """A line on standard error that shows itself if the work takes long, and goes again."""
@@ -102,10 +105,9 @@ class Console:
         return Progress(stage, sys.stderr if visible else None)
 
     def _write(self, stream: TextIO, lines: Iterable[Line]) -> None:
-        clean = [
-            tuple(Span(span.text.translate(CONTROLS), span.style) for span in spans)
-            for spans in lines
-        ]
+        from bnfold.visible import visible
+
+        clean = [tuple(Span(visible(span.text), span.style) for span in spans) for spans in lines]
         if not wants_color(self.color, stream, os.environ):
             _print(stream, "".join(text_of(spans) + "\n" for spans in clean))
             return
@@ -123,8 +125,16 @@ class Console:
         )
         for spans in clean:
             styled = Text.assemble(*((s.text, RICH_STYLES[s.style]) for s in spans))
-            with _unless_closed(stream):
-                rich.print(styled, soft_wrap=True)
+            rich.print(styled, soft_wrap=True)
+
+
+def document_text(content: Mapping[str, Any], encoding: str | None) -> str:
+    """A JSON document as text: escaped as JSON does it where it would not be seen or encoded."""
+    from bnfold.visible import visible_json
+
+    is_unicode = (encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(finite(content), indent=2, ensure_ascii=not is_unicode, allow_nan=False)
+    return visible_json(text)
 
 
 def finite(value: Any) -> Any:
@@ -141,18 +151,8 @@ def finite(value: Any) -> Any:
 
 
 def _print(stream: TextIO, text: str) -> None:
-    with _unless_closed(stream):
-        stream.write(text)
-        stream.flush()
-
-
-@contextlib.contextmanager
-def _unless_closed(stream: TextIO) -> Iterator[None]:
-    """A reader that stopped reading (`| head`) is no error, and does not change the exit code."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    stream.write(text)
+    stream.flush()
 
 
 class Progress:
@@ -166,8 +166,10 @@ class Progress:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Say how far the work is; `total` is 0 where that is not known."""
+        from bnfold.visible import visible
+
         word, *rest = stage.split(" ", 1)
-        self._state = (" ".join([STAGES.get(word, word), *rest]), done, total)
+        self._state = (visible(" ".join([STAGES.get(word, word), *rest])), done, total)
 
     def __enter__(self) -> Progress:
         if self._stream is not None:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+
 from typer.exceptions import TyperException
 
-YES, NO, COULD_NOT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+YES, NO, COULD_NOT, BUG = 0, 1, 2, 70
+SYSTEM_REFUSES = frozenset(
+    getattr(errno, name, None)
+    for name in "ENOSPC EDQUOT EFBIG EROFS EIO EMFILE ENFILE ENOMEM ESTALE".split()
+) - {None}
+"""What the system says where it is full, broken or worn out: no program can do without."""
 ANSWERS = {YES: "yes", NO: "no", COULD_NOT: "cannot tell"}
+
+
+def interrupted(signal: int) -> int:
+    """The exit code of a command that a signal ended, as shells count it."""
+    return 128 + signal
 
 
 def describe(error: Exception) -> tuple[str, str, int]:
@@ -19,6 +31,9 @@ def describe(error: Exception) -> tuple[str, str, int]:
     if isinstance(error, BnfoldError):
         code = NO if isinstance(error, NotEquivalent) else COULD_NOT
         return _one_line(str(error)), _one_line(error.hint), code
+    if isinstance(error, OSError) and error.errno in SYSTEM_REFUSES:
+        hint = "see whether disks are full, and TMPDIR names a folder with space"
+        return _one_line(f"the system refuses: {error}"), hint, COULD_NOT
     message = _one_line(f"this is a bug in bnfold: {type(error).__name__}: {error}")
     return message, "please report it, with what the same command prints with --traceback", BUG
 

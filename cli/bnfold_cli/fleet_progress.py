@@ -48,8 +48,10 @@ class FleetProgress:
             if self.verbose or not record.skipped:
                 self.console.tell([spans])
             return
+        from bnfold.visible import visible
+
         if self.verbose or not record:
-            self._bar.console.print(text_of(spans), soft_wrap=True)
+            self._bar.console.print(visible(text_of(spans)), soft_wrap=True)
         speed = self._bar.tasks[0].speed
         self._bar.update(
             self._task,

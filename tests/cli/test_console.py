@@ -11,6 +11,7 @@ import time
 import pytest
 
 from bnfold_cli import console as module
+from bnfold_cli import streams
 from bnfold_cli.console import Console, finite, wants_color
 from bnfold_cli.lines import Span, line
 
@@ -100,6 +101,39 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {"a": 1}
 
 
+DISGUISED = "conv\u202exnno.\u200b\x9b\udce9\U000e0041"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_what_a_model_says_is_seen(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Names that would not be seen are, on either stream and in JSON, which has the true ones."""
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace") for _ in range(2)
+    )
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    for color in ("always", "never"):
+        console = Console(color)
+        console.show([line(DISGUISED)])
+        console.tell([line(DISGUISED)])
+        console.error(ValueError(DISGUISED), DISGUISED, DISGUISED)
+        console.trace(ValueError(DISGUISED))
+    Console("never", as_json=True).document({DISGUISED: [DISGUISED, "größe 🙂"]})
+    texts = [stream.buffer.getvalue().decode(encoding) for stream in (out, err)]
+    for character in DISGUISED.removeprefix("conv").replace("xnno.", ""):
+        assert not any(character in text for text in texts)
+    assert texts[1].count("conv\\u202exnno.\\u200b\\x9b\\udce9\\U000e0041") == 8
+    document = texts[0][texts[0].index("{") :]
+    assert json.loads(document) == {DISGUISED: [DISGUISED, "größe 🙂"]}
+
+
+def test_progress_says_it_too() -> None:
+    """What is under way is told with names of models."""
+    progress = Console().progress("")
+    progress(f"run {DISGUISED}", 0, 0)
+    assert progress._state[0].isprintable()
+
+
 def test_finite() -> None:
     """JSON gets null for what it cannot say, and no numpy scalars."""
     np = pytest.importorskip("numpy")
@@ -107,13 +141,17 @@ def test_finite() -> None:
     assert finite(value) == {"a": None, "b": [None, 1.5], "c": 2.0, "d": [3]}
 
 
-def test_closed_pipe(tmp_path: object) -> None:
-    """A reader that went away (`| head`) raises nothing."""
+def test_closed_pipe() -> None:
+    """A reader that went away (`| head`) raises nothing, and is remembered as no refusal."""
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "w") as stream:
+    outlet = streams.Outlet(write)
+    with io.TextIOWrapper(io.BufferedWriter(outlet)) as stream:
         module._print(stream, "x" * 10)
         module._print(stream, "more")
+    assert outlet.failure is not None
+    assert streams.refusal(outlet) is None
+    os.close(write)
 
 
 # -- progress -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tags import Reader
 import bnfold
 from bnfold.errors import BnfoldError, InputError, OutputError
 from bnfold.html import page, words, write
+from bnfold.visible import is_unseen
 from bnfold_cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,15 @@ def test_names_are_text(made: Reader, name: str) -> None:
     assert name in made.text
     assert {tag for tag, _ in made.tags} & {"img", "em", "i", "u", "b"} == set()
     assert sum(tag == "script" for tag, _ in made.tags) == 3
+
+
+def test_what_a_model_says_is_seen() -> None:
+    """Overrides, controls and halves of characters in names are shown by their numbers."""
+    document = json.loads(json.dumps(result()).replace('"h1"', '"h\\u202e\\u009b\\udce91"'))
+    document["model"] = "net\u202exnno.\udce9"
+    text = page(document)
+    assert "net\\u202exnno.\\udce9" in text
+    assert not any(is_unseen(character) for character in text.replace("\n", ""))
 
 
 def test_it_needs_nothing_else(made: Reader) -> None:
