@@ -428,6 +428,24 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         }
         """,
     ),
+    Reason.INEXACT: _explained(
+        """
+        The network computes with whole numbers, or with others that its type holds exactly, and
+        behind the node a Floor, a Round, a comparison or a Cast to whole numbers looks at the
+        result. Folded, the weights would be rounded and an exact 5.0 become a 4.9999995, of which
+        a Floor makes 4. Powers of two and small whole factors are folded, and so is everything
+        behind which no step stands. A scale of 1/40 can be folded where the weights are
+        quantized anew.
+        """,
+        """
+        example (float[2,2,4] x) => (float[2,2,4] y)
+        <float[2,2,1] w = {1, 2, 3, 4}, float forty = {40}> {
+          h = Conv(x, w)
+          d = Div(h, forty)
+          y = Floor(d)
+        }
+        """,
+    ),
     Reason.NOT_EQUIVALENT: _explained(
         """
         The fold was made, the model was run, and the result was farther from the original than

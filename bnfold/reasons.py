@@ -49,6 +49,7 @@ class Reason(Enum):
     NO_GAIN = ("BNF307", "no-gain", "the fold would not lower the work")
     QUANTIZED = ("BNF308", "quantized", "a quantized weight cannot hold the factor exactly")
     ILL_CONDITIONED = ("BNF309", "ill-conditioned", "the fold would cancel most digits")
+    INEXACT = ("BNF310", "inexact", "a step looks at exact numbers that the fold would round")
     NOT_EQUIVALENT = (
         "BNF401",
         "not-equivalent",

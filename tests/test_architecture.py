@@ -14,13 +14,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine constants effort equation errors explanations extents inference moments "
-    "nesting nodewise pool reasons report target timings weights",
+    "values": "affine bits constants effort equation errors explanations extents inference "
+    "moments nesting nodewise pool reasons report target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
-    "writing",
+    "wholeness writing",
     "rules": "rules",
-    "engine": "apply bounds branches folding normalizations plan search",
+    "engine": "apply bounds branches folding keeping normalizations plan search",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
     "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
     "measuring memory operations ownfolds pairing ranges recurrence runtime scratch sessions "

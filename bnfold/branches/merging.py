@@ -14,8 +14,10 @@ from bnfold.branches.trees import SUMS, Addend, Tree, is_root, tree
 from bnfold.branches.words import Absorbed, absorbed, absorbed_constant, words
 from bnfold.constants import Array
 from bnfold.graph import Graph, Node, Value
+from bnfold.keeping import check_merge
 from bnfold.reasons import Refusal
 from bnfold.report import MergedBlock
+from bnfold.wholeness import Wholeness
 
 WIDEST = 4096
 """Addends of a sum above which it is no block of branches, and not worth the search."""
@@ -24,8 +26,9 @@ WIDEST = 4096
 class Merging:
     """One run over one graph, which it changes."""
 
-    def __init__(self, graph: Graph, keep: Collection[str]) -> None:
+    def __init__(self, graph: Graph, keep: Collection[str], wholeness: Wholeness) -> None:
         self.graph = graph
+        self.wholeness = wholeness
         self.keep = keep
         self.count = 0
         self.flushed = 0
@@ -78,6 +81,7 @@ class Merging:
                 for _, value in found:
                     linear = linear.plus(value)
                 made = operator(self.graph, linear, cluster.family, cluster.base, cluster.model)
+                self.check(sum_.result, made)
             except Refusal:
                 continue
             done.append((cluster, made))
@@ -129,6 +133,7 @@ class Merging:
             if scale.operator(branch.linear.geometry) >= branch.cost:
                 return
             made = operator(self.graph, branch.linear, family, found.base, last)
+            self.check(result, made)
         except Refusal:
             return
         node = insert(self.graph, last, made, result, last)
@@ -143,6 +148,7 @@ class Merging:
         for joint in joints(concat, self.keep):
             try:
                 made = operator(self.graph, joint.linear(), joint.family, joint.base, joint.model)
+                self.check(concat.outputs[0], made)
             except Refusal:
                 continue
             done.append((joint, made))
@@ -166,6 +172,12 @@ class Merging:
             node = insert(graph, concat, made, value, joint.model)
             self.note(node, result.name, made, joint.branches, joint.scale, 0)
         remove(graph, [concat, *nodes_of(b for joint, _ in done for b in joint.branches)])
+
+    def check(self, result: Value | None, made: Operator) -> None:
+        """Refuse an operator that would round exact numbers. Raises Refusal."""
+        parts = made.parameters if made.rest is None else (*made.parameters, made.rest)
+        assert result is not None
+        check_merge(self.wholeness, result, [constant for constant, _ in parts])
 
     # ------------------------------------------------------------------- the report
 
