@@ -351,9 +351,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.UNDERFLOW: _explained(
         """
-        The weight times the scale is smaller than its 16-bit type can hold, and too many
-        elements would become zero or lose most of their digits. Fold the float32 model and
-        convert it to float16 afterwards.
+        The weight times the scale is smaller than its type can hold, and too much of a channel
+        would become zero: one thousandth of it is the limit, unless the statistics tell that the
+        channel carries nothing. In float16 it is met early: fold the float32 model and convert
+        it to float16 afterwards.
         """,
         """
         example (float16[2,2,4] x) => (float16[2,2,4] y)

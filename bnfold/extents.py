@@ -98,6 +98,11 @@ class Extent:
             return bool(smallest > 0) or lost <= SLACK * UNDERFLOW_SHARE * self.total
         return bool(smallest >= SMALLEST_NORMAL[dtype])
 
+    def survives(self, dtype: np.dtype[Any]) -> bool:
+        """Whether surely none that is not zero becomes zero."""
+        with np.errstate(all="ignore"):
+            return bool(np.float64(self.smallest).astype(dtype) > 0)
+
 
 def _extent(block: Array, adds: bool) -> Extent:
     """By the bits: without the sign, those of larger numbers are larger, NaN above infinity."""

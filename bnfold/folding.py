@@ -214,7 +214,7 @@ class Folding:
             try:
                 plan = begin()
                 self.check(plan)
-                store(self.graph, plan)
+                store(self.graph, plan, search.source)
                 return plan, direction
             except Refusal as refusal:
                 refusals.append((direction, refusal))

@@ -2,8 +2,9 @@
 
 A fold there is made only if every number that it stores is held without rounding and the sums
 stay exact: weights times powers of two, or whole numbers so small that sums of their products
-with activations of ACTIVATION fit into the type. Behind anything else `5.0` may come out as
-`4.9999995`, and a Floor makes it 4.
+with activations of ACTIVATION fit into the type. Where a value was rounded on the way, powers of
+two alone leave the rounding as it was. Behind anything else `5.0` may come out as `4.9999995`,
+and a Floor makes it 4.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bnfold.constants import Array, Constant, is_float
 from bnfold.graph import Value
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import Reason, Refusal
-from bnfold.wholeness import Wholeness, is_addend
+from bnfold.wholeness import Grade, Wholeness, is_addend
 
 ACTIVATION = 2.0**8
 """The largest activation that such networks compute with, in units of its lowest digit."""
@@ -29,21 +30,24 @@ WIDTH = 16
 
 def check_plan(wholeness: Wholeness, plan: Plan) -> None:
     """Raises Refusal where a plan would round what a step looks at."""
-    if not any(wholeness.decides(value) for value in changed(plan)):
+    grades = [wholeness.grade(v) for v in changed(plan) if wholeness.decides(v)]
+    if not grades:
         return
+    is_exact = min(grades) is Grade.EXACT
     for draft in plan.bypassed:
         assert draft.bypass is not None
-        check_affine(draft.node.name, draft.bypass.affine)
+        check_affine(draft.node.name, draft.bypass.affine, is_exact)
     for draft in plan.drafts.values():
         if draft.bypass is None:
-            check_draft(draft)
+            check_draft(draft, is_exact)
 
 
 def check_merge(wholeness: Wholeness, result: Value, made: Iterable[Constant]) -> None:
     """Raises Refusal where the constants of a merged operator would round what a step looks at."""
     if wholeness.decides(result):
+        is_exact = wholeness.grade(result) is Grade.EXACT
         for constant in made:
-            check_constant(constant, None, is_addend=constant.rank < 2)
+            check_constant(constant, None, is_exact, is_addend=constant.rank < 2)
 
 
 def changed(plan: Plan) -> Iterator[Value]:
@@ -54,39 +58,48 @@ def changed(plan: Plan) -> Iterator[Value]:
             yield from (value for value in draft.node.outputs if value is not None)
 
 
-def check_affine(name: str, affine: Affine) -> None:
+def check_affine(name: str, affine: Affine, is_exact: bool) -> None:
     """Raises Refusal for an affine that is itself rounded: by 1/40, or by a trained number."""
-    if not (are_few(affine.scale, WIDTH) and are_few(affine.shift, WIDTH)):
+    if is_exact:
+        keeps = are_few(affine.scale, WIDTH) and are_few(affine.shift, WIDTH)
+    else:
+        keeps = affine.is_pure_scale and are_powers_of_two(affine.scale)
+    if not keeps:
         raise inexact(f"{name} rounds")
 
 
-def check_draft(draft: Draft) -> None:
+def check_draft(draft: Draft, is_exact: bool) -> None:
     """Raises Refusal where the constants of an operator would be rounded, or its sums."""
     for index, constant in draft.constants.items():
-        old = draft.node.inputs[index] if index < len(draft.node.inputs) else None
-        before = None if old is None else old.constant
-        check_constant(constant, before, is_addend=is_addend(draft.op_type, index))
+        is_added = is_addend(draft.op_type, index)
+        check_constant(constant, draft.former(index), is_exact, is_addend=is_added)
     if draft.bias is not None:
-        check_constant(draft.bias, None, is_addend=True)
+        check_constant(draft.bias, None, is_exact, is_addend=True)
     numbers = [v for v in draft.attributes.values() if isinstance(v, float)]
     if not are_few(np.array(numbers), WIDTH):
         raise inexact(f"an attribute of {draft.op_type} is rounded")
 
 
-def check_constant(constant: Constant, old: Constant | None, *, is_addend: bool) -> None:
-    """Raises Refusal where a constant is not held exactly, or no longer adds up exactly."""
+def check_constant(
+    constant: Constant, old: Constant | None, is_exact: bool, *, is_addend: bool
+) -> None:
+    """Raises Refusal where a constant is not held exactly, or no longer adds up exactly.
+
+    What is rounded already, and all that 16 bits hold, is rounded otherwise by anything but a
+    power of two.
+    """
     if not is_float(constant.dtype):
         return
     exact = constant.exact()
     with np.errstate(all="ignore"):
         if not np.array_equal(exact.astype(constant.dtype).astype(np.float64), exact):
             raise inexact("a folded parameter would be rounded")
-    if old is not None and is_rescaled(exact, old):
+    if (old is not None and is_rescaled(exact, old)) or not exact.any():
         return
+    if not is_exact or constant.dtype.itemsize == 2:
+        raise inexact("a folded parameter would have them rounded otherwise")
     factor = 1.0 if is_addend else ACTIVATION
-    # Sixteen bits hold no sums: there only powers of two, which change nothing, are sure.
-    room = 2.0 ** DIGITS[constant.dtype.name] if constant.dtype.itemsize > 2 else 0.0
-    if exact.any() and factor * largest_sum(exact) > room:
+    if factor * largest_sum(exact) > 2.0 ** DIGITS[constant.dtype.name]:
         raise inexact("sums with a folded parameter would no longer be exact")
 
 

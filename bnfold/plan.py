@@ -131,6 +131,12 @@ class Draft:
             raise Refusal(Reason.NOT_CONSTANT, f"{value.name} {what}")
         return constant
 
+    def former(self, index: int) -> Constant | None:
+        """What the input is worth now; None where it is absent or computed at run time."""
+        inputs = self.node.inputs
+        value = inputs[index] if index < len(inputs) else None
+        return None if value is None else value.constant
+
     def plain_constant(self, index: int) -> Constant | None:
         """The input's value, where it may be replaced by other numbers."""
         constant = self.constants.get(index) or self.value(index).constant

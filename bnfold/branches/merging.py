@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from bnfold.apply import keep_channels
 from bnfold.bounds import CANCELS, UNITS, in_a_row, side_by_side
 from bnfold.branches.clusters import Cluster, clusters, offset
 from bnfold.branches.cost import Scale
@@ -13,6 +14,7 @@ from bnfold.branches.surgery import Operator, insert, operator, remove, shorten,
 from bnfold.branches.trees import SUMS, Addend, Tree, is_root, tree
 from bnfold.branches.words import Absorbed, absorbed, absorbed_constant, words
 from bnfold.constants import Array
+from bnfold.extents import SMALLEST_NORMAL
 from bnfold.graph import Graph, Node, Value
 from bnfold.keeping import check_merge
 from bnfold.reasons import Refusal
@@ -81,7 +83,7 @@ class Merging:
                 for _, value in found:
                     linear = linear.plus(value)
                 made = operator(self.graph, linear, cluster.family, cluster.base, cluster.model)
-                self.check(sum_.result, made)
+                self.check(sum_.result, made, cluster.branches)
             except Refusal:
                 continue
             done.append((cluster, made))
@@ -133,7 +135,7 @@ class Merging:
             if scale.operator(branch.linear.geometry) >= branch.cost:
                 return
             made = operator(self.graph, branch.linear, family, found.base, last)
-            self.check(result, made)
+            self.check(result, made, [branch])
         except Refusal:
             return
         node = insert(self.graph, last, made, result, last)
@@ -148,7 +150,7 @@ class Merging:
         for joint in joints(concat, self.keep):
             try:
                 made = operator(self.graph, joint.linear(), joint.family, joint.base, joint.model)
-                self.check(concat.outputs[0], made)
+                self.check(concat.outputs[0], made, joint.branches)
             except Refusal:
                 continue
             done.append((joint, made))
@@ -173,11 +175,13 @@ class Merging:
             self.note(node, result.name, made, joint.branches, joint.scale, 0)
         remove(graph, [concat, *nodes_of(b for joint, _ in done for b in joint.branches)])
 
-    def check(self, result: Value | None, made: Operator) -> None:
-        """Refuse an operator that would round exact numbers. Raises Refusal."""
+    def check(self, result: Value | None, made: Operator, branches: Sequence[Branch]) -> None:
+        """Refuse an operator that would round exact numbers or lose a channel. Raises Refusal."""
         parts = made.parameters if made.rest is None else (*made.parameters, made.rest)
         assert result is not None
         check_merge(self.wholeness, result, [constant for constant, _ in parts])
+        if any(has_normal_weights(branch) for branch in branches):
+            keep_channels(self.graph, made.parameters[0][0], None, None)
 
     # ------------------------------------------------------------------- the report
 
@@ -235,6 +239,17 @@ def offsets(sum_: Tree, cluster: Cluster) -> Iterator[tuple[Addend, Array]]:
         value = offset(addend, cluster)
         if value is not None:
             yield addend, value
+
+
+def has_normal_weights(branch: Branch) -> bool:
+    """Whether a branch multiplies by more than zeros and subnormal numbers."""
+    node = branch.chain.linear
+    weight = node.inputs[1] if node is not None and len(node.inputs) > 1 else None
+    constant = None if weight is None else weight.constant
+    if constant is None:
+        return False
+    extent = constant.extent()
+    return extent is None or extent.largest >= SMALLEST_NORMAL[constant.dtype]
 
 
 def joined_value(graph: Graph, joint: Joint, result: Value) -> Value:
