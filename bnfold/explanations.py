@@ -334,9 +334,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.OVERFLOW: _explained(
         """
-        The weight times the scale is larger than the weight's type can hold; for float16 that is
-        65,504. The model's own values may well be in range: a tiny variance makes the scale
-        large. Fold the float32 model and convert it to float16 afterwards.
+        The weight times the scale is larger than the weight's type can hold, or a value on the
+        way would be; for float16 that is 65,504. The model's own values may well be in range: a
+        tiny variance makes the scale large, and a scale in front of a sum keeps the sum small. Fold the float32 model and convert it to float16 afterwards.
         """,
         """
         example (float16[2,2,4] x) => (float16[2,2,4] y)
@@ -417,7 +417,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         much larger than the result that most digits are lost. It happens where a scale is very
         near to zero and would have to be divided by, and where a value that others read as well
         would be stored with a shift many times its own size. The statistics tell that size, up
-        to what float16 can hold: a variance far beyond is a fault of the file.
+        to what float16 can hold: a variance far beyond is a fault of the file. In 16 bits it
+        happens early: a mean far above the standard deviation, subtracted in float32 in front of
+        a Cast, would have to be subtracted behind it.
         """,
         """
         example (float[2,2,4] x) => (float[2,2,4] y, float[2,2,4] z)

@@ -22,6 +22,7 @@ from bnfold.evaluate import mark_constants
 from bnfold.graph import Graph, Node, Value
 from bnfold.idioms import kernel_of
 from bnfold.keeping import check_plan
+from bnfold.magnitudes import check_sixteen_bits
 from bnfold.modelio import open_model
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import Reason, Refusal
@@ -213,7 +214,7 @@ class Folding:
         for direction, begin in search.candidates():
             try:
                 plan = begin()
-                self.check(plan)
+                self.check(search.source, plan)
                 store(self.graph, plan, search.source)
                 return plan, direction
             except Refusal as refusal:
@@ -222,8 +223,10 @@ class Folding:
         self.patience.lose(search)
         raise summary(refusals)
 
-    def check(self, plan: Plan) -> None:
-        """Raise Refusal for a plan that would round what has to stay exact."""
+    def check(self, source: Source, plan: Plan) -> None:
+        """Raise Refusal for a plan that would round what has to stay exact, or that 16 bits would
+        not hold."""
+        check_sixteen_bits(source, plan)
         with self.graph.weights.checking():
             check_plan(self.wholeness, plan)
 

@@ -180,6 +180,7 @@ class Plan:
         "demands",
         "drafts",
         "expects",
+        "left",
         "lost",
         "made",
         "moved",
@@ -192,6 +193,8 @@ class Plan:
         self.drafts: dict[Node, Draft] = {}
         self.made: dict[Value, Affine] = {}
         """Values that would hold `made[v](v)`."""
+        self.left: dict[Value, Affine] = {}
+        """Values that were what is now `left[v](v)`."""
         self.moved: dict[Value, None] = {}
         """Every value that would hold something else than now."""
         self.expects: dict[Use, Affine] = {}
@@ -211,7 +214,7 @@ class Plan:
         plan.drafts = dict(self.drafts)
         plan.made, plan.moved = dict(self.made), dict(self.moved)
         plan.expects, plan.demands = dict(self.expects), list(self.demands)
-        plan.pending = dict(self.pending)
+        plan.pending, plan.left = dict(self.pending), dict(self.left)
         plan.visited, plan.steps, plan.lost = self.visited, self.steps, self.lost
         return plan
 
@@ -259,6 +262,8 @@ class Plan:
         """What was the value is now `affine(value)`: its readers, but for some, have to cope."""
         if affine.is_identity:
             return
+        before = self.left.get(value)
+        self.left[value] = affine if before is None else before.after(affine)
         for node, index in value.readers:
             if (node, index) in satisfied:
                 continue

@@ -39,7 +39,7 @@ class Reason(Enum):
         "zero padding is read that the shift would move",
     )
     UNSUPPORTED_DTYPE = ("BNF303", "unsupported-dtype", "the weight is not of a float type")
-    OVERFLOW = ("BNF304", "overflow", "a folded parameter is not finite in the weight's type")
+    OVERFLOW = ("BNF304", "overflow", "a folded parameter or value is beyond what its type holds")
     UNDERFLOW = ("BNF305", "underflow", "too much of a folded weight would be lost to underflow")
     WRONG_AXIS = (
         "BNF306",

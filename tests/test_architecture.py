@@ -20,7 +20,7 @@ GROUPS = {
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "wholeness writing",
     "rules": "rules",
-    "engine": "apply bounds branches folding keeping normalizations plan search vanishing",
+    "engine": "apply bounds branches folding keeping magnitudes normalizations plan search vanishing",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
     "evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
     "measuring memory operations ownfolds pairing ranges recurrence runtime scratch sessions "

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from bnfold.apply import keep_channels
-from bnfold.bounds import CANCELS, UNITS, in_a_row, side_by_side
+from bnfold.bounds import UNITS, cancels, in_a_row, side_by_side
 from bnfold.branches.clusters import Cluster, clusters, offset
 from bnfold.branches.cost import Scale
 from bnfold.branches.joining import Joint, joints
@@ -17,6 +20,7 @@ from bnfold.constants import Array
 from bnfold.extents import SMALLEST_NORMAL
 from bnfold.graph import Graph, Node, Value
 from bnfold.keeping import check_merge
+from bnfold.magnitudes import check_bound
 from bnfold.reasons import Refusal
 from bnfold.report import MergedBlock
 from bnfold.wholeness import Wholeness
@@ -180,6 +184,8 @@ class Merging:
         parts = made.parameters if made.rest is None else (*made.parameters, made.rest)
         assert result is not None
         check_merge(self.wholeness, result, [constant for constant, _ in parts])
+        for branch in branches:
+            check_affines(branch, made.parameters[0][0].dtype)
         if any(has_normal_weights(branch) for branch in branches):
             keep_channels(self.graph, made.parameters[0][0], None, None)
 
@@ -229,7 +235,7 @@ class Merging:
             operations * scale.positions or None,
             made.multiplications * scale.positions or None,
             None if known is None else known * UNITS[dtype.name],
-            any(g.numbers.flagged for g in gone) or (known is not None and known >= CANCELS),
+            any(g.numbers.flagged for g in gone) or cancels(known, UNITS[dtype.name]),
         )
 
 
@@ -239,6 +245,12 @@ def offsets(sum_: Tree, cluster: Cluster) -> Iterator[tuple[Addend, Array]]:
         value = offset(addend, cluster)
         if value is not None:
             yield addend, value
+
+
+def check_affines(branch: Branch, dtype: np.dtype[Any]) -> None:
+    """Refuse a branch with an affine that 16 bits would not resolve. Raises Refusal."""
+    for gone in absorbed(branch.chain.nodes, dtype):
+        check_bound(gone.numbers.bound, UNITS[dtype.name])
 
 
 def has_normal_weights(branch: Branch) -> bool:
