@@ -6,14 +6,20 @@ from bnfold.constants import DEEPEST, Array, Constant, is_float
 from bnfold.graph import Graph, Value, folded
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import no_contradiction
+from bnfold.rules.registry import Source
+from bnfold.vanishing import check_channels
+from bnfold.wholeness import is_addend
 
 
-def store(graph: Graph, plan: Plan) -> None:
-    """Round every new constant to its type. Raises Refusal where one cannot be held."""
+def store(graph: Graph, plan: Plan, source: Source) -> None:
+    """Round every new constant to its type. Raises Refusal where one cannot be held, or would
+    lose a channel."""
     for draft in plan.drafts.values():
         with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
             for index, constant in draft.constants.items():
                 draft.stored[index] = rounded(graph, constant)
+                if not is_addend(draft.op_type, index):
+                    keep_channels(graph, constant, draft.former(index), source)
             if draft.bias is not None:
                 draft.stored_bias = rounded(graph, draft.bias)
 
@@ -32,6 +38,14 @@ def rounded(graph: Graph, constant: Constant, *, is_costly: bool = False) -> Arr
             return constant.stored()
         constant.check()
     return None
+
+
+def keep_channels(
+    graph: Graph, constant: Constant, old: Constant | None, source: Source | None
+) -> None:
+    """Refuse a weight of which a channel would vanish. Raises Refusal."""
+    with graph.weights.checking():
+        check_channels(constant, old, source)
 
 
 def commit(graph: Graph, plan: Plan) -> list[Value]:

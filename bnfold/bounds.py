@@ -18,8 +18,10 @@ Forward, what the operator sums is `y`, channel by channel, and the same quotien
 
 `bound / u`, the condition of the affine, is 1 to 10 for trained networks. It is large where `s x`
 and `t` cancel: a mean far above the standard deviation, as in channels whose variance is near
-zero. Such a fold is flagged, and so is one whose scale amplifies by AMPLIFIES or more: there any
-deviation of the input from its statistics, a rounding included, grows by that factor.
+zero. Such a fold is flagged, and so is one whose bound is large because its type has few digits:
+of such, 16 bits do not resolve those above RESOLVED (see `magnitudes`). Flagged is also a scale
+that amplifies by AMPLIFIES or more: there any deviation of the input from its statistics, a
+rounding included, grows by that factor.
 
 Parallel branches that become one operator store `fl(sum(W_j))`, rounded once, and
 
@@ -59,6 +61,8 @@ from bnfold.rules.registry import Source
 
 CANCELS = 2.0**10
 """A condition from which on a fold is flagged: ten bits of its weights cancel."""
+RESOLVED = 2.0**-4
+"""The largest bound with which 16 bits resolve a result; half as much is flagged in any type."""
 AMPLIFIES = 1e6
 """A scale from which on a fold is flagged, whatever the statistics say of its input."""
 
@@ -97,8 +101,13 @@ def rounding(source: Source, unit: float, lost: float = 0.0) -> Rounding:
         scale_range=_range(affine.scale),
         shift_range=_range(affine.shift),
         bound=None if known is None else known * unit,
-        flagged=largest >= AMPLIFIES or (known is not None and known >= CANCELS),
+        flagged=largest >= AMPLIFIES or cancels(known, unit),
     )
+
+
+def cancels(known: float | None, unit: float) -> bool:
+    """Whether a condition is to be flagged: by itself, or by what its type leaves of a result."""
+    return known is not None and (known >= CANCELS or known * unit >= RESOLVED / 2)
 
 
 def in_a_row(conditions: Iterable[float | None]) -> float | None:

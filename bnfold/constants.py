@@ -74,6 +74,7 @@ class Constant:
         "flushed",
         "is_quantized",
         "shape",
+        "vanished",
     )
 
     def __init__(
@@ -94,6 +95,8 @@ class Constant:
         self.depth = 0
         """Constants that it is computed from, one behind the other; see DEEPEST."""
         self.flushed = 0
+        self.vanished = False
+        """Whether numbers that are not zero are stored as zero, or may be."""
         self.is_quantized = is_quantized
         """Computed from a quantized tensor: worth something, but not to be replaced by floats."""
 
@@ -210,6 +213,7 @@ class Constant:
         extent = self.extent()
         if extent is not None and extent.fits(self.dtype):
             self.flushed, self._fits = 0, True
+            self.vanished = not extent.survives(self.dtype)
             return
         for _ in self._checked():
             pass
@@ -256,7 +260,7 @@ class Constant:
         rounding = Rounding(self.dtype)
         yield from self._rounded(rounding)
         rounding.check_underflow()
-        self.flushed = rounding.flushed
+        self.flushed, self.vanished = rounding.flushed, rounding.vanished
 
     def _rounded(self, rounding: Rounding) -> Iterator[Array]:
         if not is_float(self.dtype):
@@ -325,6 +329,7 @@ class Rounding:
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
         self.flushed = 0
+        self.vanished = False
         self.lost = 0.0
         self.total = 0.0
 
@@ -344,6 +349,7 @@ class Rounding:
             if count:
                 self.flushed += count
                 result[subnormal] = 0
+        self.vanished |= bool(np.count_nonzero(result) < np.count_nonzero(exact))
         return result
 
     def check_underflow(self) -> None:

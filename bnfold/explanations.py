@@ -334,9 +334,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.OVERFLOW: _explained(
         """
-        The weight times the scale is larger than the weight's type can hold; for float16 that is
-        65,504. The model's own values may well be in range: a tiny variance makes the scale
-        large. Fold the float32 model and convert it to float16 afterwards.
+        The weight times the scale is larger than the weight's type can hold, or a value on the
+        way would be; for float16 that is 65,504. The model's own values may well be in range: a
+        tiny variance makes the scale large, and a scale in front of a sum keeps the sum small. Fold the float32 model and convert it to float16 afterwards.
         """,
         """
         example (float16[2,2,4] x) => (float16[2,2,4] y)
@@ -351,9 +351,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.UNDERFLOW: _explained(
         """
-        The weight times the scale is smaller than its 16-bit type can hold, and too many
-        elements would become zero or lose most of their digits. Fold the float32 model and
-        convert it to float16 afterwards.
+        The weight times the scale is smaller than its type can hold, and too much of a channel
+        would become zero: one thousandth of it is the limit, unless the statistics tell that the
+        channel carries nothing. In float16 it is met early: fold the float32 model and convert
+        it to float16 afterwards.
         """,
         """
         example (float16[2,2,4] x) => (float16[2,2,4] y)
@@ -416,7 +417,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         much larger than the result that most digits are lost. It happens where a scale is very
         near to zero and would have to be divided by, and where a value that others read as well
         would be stored with a shift many times its own size. The statistics tell that size, up
-        to what float16 can hold: a variance far beyond is a fault of the file.
+        to what float16 can hold: a variance far beyond is a fault of the file. In 16 bits it
+        happens early: a mean far above the standard deviation, subtracted in float32 in front of
+        a Cast, would have to be subtracted behind it.
         """,
         """
         example (float[2,2,4] x) => (float[2,2,4] y, float[2,2,4] z)
@@ -425,6 +428,24 @@ EXPLANATIONS: dict[Reason, Explanation] = {
           h = Conv(x, w)
           z = Conv(h, w)
           y = BatchNormalization(h, one, beta, zero, one)
+        }
+        """,
+    ),
+    Reason.INEXACT: _explained(
+        """
+        The network computes with whole numbers, or with others that its type holds exactly, and
+        behind the node a Floor, a Round, a comparison or a Cast to whole numbers looks at the
+        result. Folded, the weights would be rounded and an exact 5.0 become a 4.9999995, of which
+        a Floor makes 4. Powers of two and small whole factors are folded, and so is everything
+        behind which no step stands. A scale of 1/40 can be folded where the weights are
+        quantized anew.
+        """,
+        """
+        example (float[2,2,4] x) => (float[2,2,4] y)
+        <float[2,2,1] w = {1, 2, 3, 4}, float forty = {40}> {
+          h = Conv(x, w)
+          d = Div(h, forty)
+          y = Floor(d)
         }
         """,
     ),

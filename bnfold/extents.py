@@ -26,6 +26,9 @@ SMALLEST_NORMAL: dict[np.dtype[Any], float] = {
 }
 """Below this a number is subnormal (IEEE 754; bfloat16 has the exponent of float32)."""
 
+LARGEST = {np.dtype(np.float16): 65504.0, np.dtype(ml_dtypes.bfloat16): 2.0**128 - 2.0**120}
+"""The largest number of each 16-bit type."""
+
 UNDERFLOW_SHARE = 1e-3
 """The largest share of a 16-bit weight's absolute sum that rounding to zero may take."""
 
@@ -97,6 +100,11 @@ class Extent:
             lost = self.count * HALVES_TO_ZERO
             return bool(smallest > 0) or lost <= SLACK * UNDERFLOW_SHARE * self.total
         return bool(smallest >= SMALLEST_NORMAL[dtype])
+
+    def survives(self, dtype: np.dtype[Any]) -> bool:
+        """Whether surely none that is not zero becomes zero."""
+        with np.errstate(all="ignore"):
+            return bool(np.float64(self.smallest).astype(dtype) > 0)
 
 
 def _extent(block: Array, adds: bool) -> Extent:

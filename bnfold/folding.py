@@ -21,6 +21,8 @@ from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
 from bnfold.graph import Graph, Node, Value
 from bnfold.idioms import kernel_of
+from bnfold.keeping import check_plan
+from bnfold.magnitudes import check_sixteen_bits
 from bnfold.modelio import open_model
 from bnfold.plan import Draft, Plan
 from bnfold.reasons import Reason, Refusal
@@ -31,6 +33,7 @@ from bnfold.search import Patience, Search, read_source
 from bnfold.sequences import has_sequences, with_splits
 from bnfold.shapes import infer_shapes
 from bnfold.stored import StoredModel
+from bnfold.wholeness import Wholeness
 
 Model = str | Path | onnx.ModelProto | StoredModel
 
@@ -159,7 +162,6 @@ class Folding:
         self.graph = Graph(model.proto, model.weights, keep_overridable=keep_overridable)
         self.keep = keep
         self.affines, self.movement = affines, movement
-        self.merging = Merging(self.graph, keep) if reparameterize else None
         self.nodes_before = sum(1 for _ in self.graph.nodes)
         self.frozen = tuple(
             v.name for v in self.graph.root.values.values() if v.is_overridable and v.is_constant
@@ -167,6 +169,8 @@ class Folding:
         infer_shapes(self.graph)
         mark_constants(self.graph)
         extend_shapes(self.graph)
+        self.wholeness = Wholeness(self.graph)
+        self.merging = Merging(self.graph, keep, self.wholeness) if reparameterize else None
         self.sizes = size_arithmetic(self.graph)
         self.sites: dict[Node, FoldSite] = {}
         self.origins: dict[Node, str] = {}
@@ -227,13 +231,21 @@ class Folding:
         for direction, begin in search.candidates():
             try:
                 plan = begin()
-                store(self.graph, plan)
+                self.check(search.source, plan)
+                store(self.graph, plan, search.source)
                 return plan, direction
             except Refusal as refusal:
                 refusals.append((direction, refusal))
         self.met.update(search.visited)
         self.patience.lose(search)
         raise summary(refusals)
+
+    def check(self, source: Source, plan: Plan) -> None:
+        """Raise Refusal for a plan that would round what has to stay exact, or that 16 bits would
+        not hold."""
+        check_sixteen_bits(source, plan)
+        with self.graph.weights.checking():
+            check_plan(self.wholeness, plan)
 
     def read(self, node: Node) -> Source | None:
         """The node as a source, if it is one that may be folded. Raises Refusal."""

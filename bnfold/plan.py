@@ -131,6 +131,12 @@ class Draft:
             raise Refusal(Reason.NOT_CONSTANT, f"{value.name} {what}")
         return constant
 
+    def former(self, index: int) -> Constant | None:
+        """What the input is worth now; None where it is absent or computed at run time."""
+        inputs = self.node.inputs
+        value = inputs[index] if index < len(inputs) else None
+        return None if value is None else value.constant
+
     def plain_constant(self, index: int) -> Constant | None:
         """The input's value, where it may be replaced by other numbers."""
         constant = self.constants.get(index) or self.value(index).constant
@@ -174,6 +180,7 @@ class Plan:
         "demands",
         "drafts",
         "expects",
+        "left",
         "lost",
         "made",
         "moved",
@@ -186,6 +193,8 @@ class Plan:
         self.drafts: dict[Node, Draft] = {}
         self.made: dict[Value, Affine] = {}
         """Values that would hold `made[v](v)`."""
+        self.left: dict[Value, Affine] = {}
+        """Values that were what is now `left[v](v)`."""
         self.moved: dict[Value, None] = {}
         """Every value that would hold something else than now."""
         self.expects: dict[Use, Affine] = {}
@@ -205,7 +214,7 @@ class Plan:
         plan.drafts = dict(self.drafts)
         plan.made, plan.moved = dict(self.made), dict(self.moved)
         plan.expects, plan.demands = dict(self.expects), list(self.demands)
-        plan.pending = dict(self.pending)
+        plan.pending, plan.left = dict(self.pending), dict(self.left)
         plan.visited, plan.steps, plan.lost = self.visited, self.steps, self.lost
         return plan
 
@@ -253,6 +262,8 @@ class Plan:
         """What was the value is now `affine(value)`: its readers, but for some, have to cope."""
         if affine.is_identity:
             return
+        before = self.left.get(value)
+        self.left[value] = affine if before is None else before.after(affine)
         for node, index in value.readers:
             if (node, index) in satisfied:
                 continue

@@ -39,7 +39,7 @@ class Reason(Enum):
         "zero padding is read that the shift would move",
     )
     UNSUPPORTED_DTYPE = ("BNF303", "unsupported-dtype", "the weight is not of a float type")
-    OVERFLOW = ("BNF304", "overflow", "a folded parameter is not finite in the weight's type")
+    OVERFLOW = ("BNF304", "overflow", "a folded parameter or value is beyond what its type holds")
     UNDERFLOW = ("BNF305", "underflow", "too much of a folded weight would be lost to underflow")
     WRONG_AXIS = (
         "BNF306",
@@ -49,6 +49,7 @@ class Reason(Enum):
     NO_GAIN = ("BNF307", "no-gain", "the fold would not lower the work")
     QUANTIZED = ("BNF308", "quantized", "a quantized weight cannot hold the factor exactly")
     ILL_CONDITIONED = ("BNF309", "ill-conditioned", "the fold would cancel most digits")
+    INEXACT = ("BNF310", "inexact", "a step looks at exact numbers that the fold would round")
     NOT_EQUIVALENT = (
         "BNF401",
         "not-equivalent",

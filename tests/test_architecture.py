@@ -14,15 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 GROUPS = {
-    "values": "affine arguments conforms constants effort equation errors explanations extents "
-    "inference moments nesting nodewise pool reasons report target timings visible weights",
+    "values": "affine arguments bits conforms constants effort equation errors explanations "
+    "extents inference moments nesting nodewise pool reasons report target timings visible "
+    "weights",
     "files": "external files layout modelio order publishing regular scratch skeleton stored "
-    "validation "
-    "wire",
+    "validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
-    "writing",
+    "wholeness writing",
     "rules": "rules",
-    "engine": "apply bounds branches folding normalizations plan search",
+    "engine": "apply bounds branches folding keeping magnitudes normalizations plan search "
+    "vanishing",
     "proof": "arrays baseline batches chunks comparison cpus culprit decisions draws "
     "equivalence evaluation evidence feeds flips float64 footprint frames isolation judge kernels "
     "measuring memory operations ownfolds pairing ranges recount recurrence runtime "

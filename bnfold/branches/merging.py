@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
-from bnfold.bounds import CANCELS, UNITS, in_a_row, side_by_side
+import numpy as np
+
+from bnfold.apply import keep_channels
+from bnfold.bounds import UNITS, cancels, in_a_row, side_by_side
 from bnfold.branches.clusters import Cluster, clusters, offset
 from bnfold.branches.cost import Scale
 from bnfold.branches.joining import Joint, joints
@@ -13,9 +17,13 @@ from bnfold.branches.surgery import Operator, insert, operator, remove, shorten,
 from bnfold.branches.trees import SUMS, Addend, Tree, is_root, tree
 from bnfold.branches.words import Absorbed, absorbed, absorbed_constant, words
 from bnfold.constants import Array
+from bnfold.extents import SMALLEST_NORMAL
 from bnfold.graph import Graph, Node, Value
+from bnfold.keeping import check_merge
+from bnfold.magnitudes import check_bound
 from bnfold.reasons import Refusal
 from bnfold.report import MergedBlock
+from bnfold.wholeness import Wholeness
 
 WIDEST = 4096
 """Addends of a sum above which it is no block of branches, and not worth the search."""
@@ -24,8 +32,9 @@ WIDEST = 4096
 class Merging:
     """One run over one graph, which it changes."""
 
-    def __init__(self, graph: Graph, keep: Collection[str]) -> None:
+    def __init__(self, graph: Graph, keep: Collection[str], wholeness: Wholeness) -> None:
         self.graph = graph
+        self.wholeness = wholeness
         self.keep = keep
         self.count = 0
         self.flushed = 0
@@ -78,6 +87,7 @@ class Merging:
                 for _, value in found:
                     linear = linear.plus(value)
                 made = operator(self.graph, linear, cluster.family, cluster.base, cluster.model)
+                self.check(sum_.result, made, cluster.branches)
             except Refusal:
                 continue
             done.append((cluster, made))
@@ -129,6 +139,7 @@ class Merging:
             if scale.operator(branch.linear.geometry) >= branch.cost:
                 return
             made = operator(self.graph, branch.linear, family, found.base, last)
+            self.check(result, made, [branch])
         except Refusal:
             return
         node = insert(self.graph, last, made, result, last)
@@ -143,6 +154,7 @@ class Merging:
         for joint in joints(concat, self.keep):
             try:
                 made = operator(self.graph, joint.linear(), joint.family, joint.base, joint.model)
+                self.check(concat.outputs[0], made, joint.branches)
             except Refusal:
                 continue
             done.append((joint, made))
@@ -166,6 +178,16 @@ class Merging:
             node = insert(graph, concat, made, value, joint.model)
             self.note(node, result.name, made, joint.branches, joint.scale, 0)
         remove(graph, [concat, *nodes_of(b for joint, _ in done for b in joint.branches)])
+
+    def check(self, result: Value | None, made: Operator, branches: Sequence[Branch]) -> None:
+        """Refuse an operator that would round exact numbers or lose a channel. Raises Refusal."""
+        parts = made.parameters if made.rest is None else (*made.parameters, made.rest)
+        assert result is not None
+        check_merge(self.wholeness, result, [constant for constant, _ in parts])
+        for branch in branches:
+            check_affines(branch, made.parameters[0][0].dtype)
+        if any(has_normal_weights(branch) for branch in branches):
+            keep_channels(self.graph, made.parameters[0][0], None, None)
 
     # ------------------------------------------------------------------- the report
 
@@ -213,7 +235,7 @@ class Merging:
             operations * scale.positions or None,
             made.multiplications * scale.positions or None,
             None if known is None else known * UNITS[dtype.name],
-            any(g.numbers.flagged for g in gone) or (known is not None and known >= CANCELS),
+            any(g.numbers.flagged for g in gone) or cancels(known, UNITS[dtype.name]),
         )
 
 
@@ -223,6 +245,23 @@ def offsets(sum_: Tree, cluster: Cluster) -> Iterator[tuple[Addend, Array]]:
         value = offset(addend, cluster)
         if value is not None:
             yield addend, value
+
+
+def check_affines(branch: Branch, dtype: np.dtype[Any]) -> None:
+    """Refuse a branch with an affine that 16 bits would not resolve. Raises Refusal."""
+    for gone in absorbed(branch.chain.nodes, dtype):
+        check_bound(gone.numbers.bound, UNITS[dtype.name])
+
+
+def has_normal_weights(branch: Branch) -> bool:
+    """Whether a branch multiplies by more than zeros and subnormal numbers."""
+    node = branch.chain.linear
+    weight = node.inputs[1] if node is not None and len(node.inputs) > 1 else None
+    constant = None if weight is None else weight.constant
+    if constant is None:
+        return False
+    extent = constant.extent()
+    return extent is None or extent.largest >= SMALLEST_NORMAL[constant.dtype]
 
 
 def joined_value(graph: Graph, joint: Joint, result: Value) -> Value:
