@@ -25,12 +25,10 @@ def check_output(path: str | Path, *, force: bool, source: str | Path | None = N
         if source is not None and path.exists() and path.samefile(source):
             raise OutputError(
                 f"{path} is the input itself",
-                "pass --in-place (output=the input, force=True), or another -o",
+                "pass --in-place, or another -o",
             )
         if not force and os.path.lexists(path):
-            raise OutputError(
-                f"{path} already exists", "pass --force (force=True), or another path with -o"
-            )
+            raise OutputError(f"{path} already exists", "pass --force, or another path with -o")
         folder = path.resolve().parent
         if not folder.is_dir():
             raise OutputError(

@@ -155,9 +155,7 @@ class Draft:
 
 
 def _taken(place: Path) -> OutputError:
-    return OutputError(
-        f"{place} already exists", "pass --force (force=True), or another path with -o"
-    )
+    return OutputError(f"{place} already exists", "pass --force, or another path with -o")
 
 
 def _move(data: Path, place: Path) -> None:
