@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx import ModelProto, TensorProto
 
 from bnfold.errors import OutputError
-from bnfold.files import check_output, sync_folder, unwritable
+from bnfold.files import check_output, sync_folder, unwritable, utf8
 from bnfold.layout import Layout
 from bnfold.scratch import remove_folder, scratch_folder
 from bnfold.stored import StoredModel
@@ -28,6 +28,8 @@ from bnfold.validation import tensors
 from bnfold.weights import DataFile, Range
 from bnfold.wire import Unreadable, cut
 
+PROVISIONAL = "weights.data"
+"""What a data file is called until it is known how it can be called."""
 SEARCHED = 1 << 26
 """Bytes of a file that is no model in which the name of a data file is looked for."""
 
@@ -51,11 +53,11 @@ class Draft:
         Raises OutputError, and ModelError where a file with weights is gone.
         """
         try:
-            layout = Layout(model, f"{self.target.name}.data", external=external)
+            layout = Layout(model, PROVISIONAL, external=external)
             self._data = self.folder / self._data_name() if layout.has_data else None
             if self._data is not None:
                 self._refuse_link()
-                layout.relocate(self._data.name)
+                layout.relocate(self._location(self._data))
                 with self._data.open("wb", buffering=0) as file:
                     layout.write_data(file)
             with self.path.open("wb", buffering=0) as file:
@@ -64,6 +66,17 @@ class Draft:
             raise unwritable(self.named, error) from None
         self._layout = layout
         return self.path
+
+    def _location(self, data: Path) -> str:
+        """The name of the data file as models have names: in UTF-8. Raises OutputError."""
+        name = utf8(data.name)
+        if name is None:
+            raise OutputError(
+                f"{self.named.with_name(data.name)} is a name that no model can hold: it is no "
+                "UTF-8",
+                "choose another path with -o, or pass --embed",
+            )
+        return name
 
     @property
     def outgrown(self) -> bool:
@@ -141,7 +154,7 @@ class Draft:
     def _publish_transition(self, data: Path) -> None:
         assert self._layout is not None
         transition = self.folder / "transition"
-        self._layout.relocate(f"{self.folder.name}/{data.name}")
+        self._layout.relocate(f"{utf8(self.folder.name)}/{self._location(data)}")
         with transition.open("wb", buffering=0) as file:
             self._layout.write_model(file)
         sync_folder(self.folder)
@@ -215,7 +228,7 @@ def _link(data: Path, twin: Path) -> None:
 
 def is_mentioned(data: Path, owner: Path) -> bool:
     """Whether any file beside it, but for its owner, holds the name of a data file."""
-    name = data.name.encode()
+    name = os.fsencode(data.name)
     others = (p for p in data.parent.iterdir() if p.name not in (data.name, owner.name))
     return any(_mentions(path, name) for path in others)
 

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 GROUPS = {
     "values": "affine arguments constants effort equation errors explanations extents inference "
     "moments nesting nodewise pool reasons report target timings visible weights",
-    "files": "external files layout modelio order publishing scratch skeleton stored validation "
-    "wire",
+    "files": "external files layout modelio order pipes publishing scratch skeleton stored "
+    "validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "writing",
     "rules": "rules",

@@ -18,6 +18,7 @@ from bnfold.errors import InputError
 from bnfold.fleet.record import SweptModel, from_dict
 from bnfold.fleet.storage import Place
 from bnfold.report import SCHEMA, finite
+from bnfold.visible import visible_json
 
 KIND = "bnfold fleet"
 FOLDER = "bnfold"
@@ -103,7 +104,7 @@ def _parsed(data: bytes) -> SweptModel | None:
 
 
 def _json(document: Document) -> bytes:
-    text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False)
+    text = visible_json(json.dumps(finite(document), ensure_ascii=False, allow_nan=False))
     return text.encode("utf-8") + b"\n"
 
 
