@@ -81,8 +81,8 @@ Range = tuple[float, float]
 class Rounding:
     """The numbers of a fold, under the names that a site gives them."""
 
-    scale_range: Range
-    shift_range: Range
+    scale_range: Range | None
+    shift_range: Range | None
     bound: float | None
     flagged: bool
 
@@ -133,8 +133,8 @@ def condition(source: Source) -> float | None:
         return 1.0
     if source.typical is None or source.result is None:
         return None
-    reach = float((np.abs(affine.scale) * source.typical + np.abs(affine.shift)).max())
-    scale = float(np.max(source.result))
+    reach = float((np.abs(affine.scale) * source.typical + np.abs(affine.shift)).max(initial=0.0))
+    scale = float(np.max(source.result, initial=0.0))
     return reach / scale if scale > 0 else (float("inf") if reach > 0 else 0.0)
 
 
@@ -147,7 +147,7 @@ def lost(affine: Affine, magnitude: Array | None) -> float:
         return 0.0
     if not affine.is_invertible:
         return float("inf")
-    shift = float(np.abs(affine.shift_before()).max())
+    shift = float(np.abs(affine.shift_before()).max(initial=0.0))
     if magnitude is None:
         return shift
     known = float(magnitude[magnitude <= BELIEVED].max(initial=0.0))
@@ -166,5 +166,8 @@ def _stored(plan: Plan) -> Iterator[Constant]:
             yield draft.bias
 
 
-def _range(values: Array) -> Range:
+def _range(values: Array) -> Range | None:
+    """The least and the greatest; None where there are no values."""
+    if not values.size:
+        return None
     return float(values.min()), float(values.max())

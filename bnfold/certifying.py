@@ -26,6 +26,7 @@ from bnfold.modelio import PROTOBUF_LIMIT, byte_size, open_model
 from bnfold.report import EquivalenceReport, FoldReport, FoldSite, finite, plain
 from bnfold.runtime import default_threads
 from bnfold.sessions import Sessions
+from bnfold.visible import visible_json
 
 Model = onnx.ModelProto | str | Path
 
@@ -129,7 +130,7 @@ def save(document: Document, path: str | Path, *, force: bool = False) -> None:
     text = json.dumps({**document, **here}, indent=2, ensure_ascii=False, allow_nan=False)
     try:
         with whole_or_nothing() as writing:
-            writing.open(target).write(f"{text}\n".encode())
+            writing.open(target).write(f"{visible_json(text)}\n".encode())
     except OSError as error:
         raise unwritable(Path(path), error) from None
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from onnx import TensorProto
 
 from bnfold.errors import ModelError
+from bnfold.files import native
 from bnfold.validation import EXPORT_AGAIN, count_bytes
 from bnfold.weights import DataFile, Range
 
@@ -24,7 +25,7 @@ def locate(
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if location not in known:
-        known[location] = DataFile.at(data_file(owner, location, model_path))
+        known[location] = DataFile.at(data_file(owner, native(location), model_path))
     file = known[location]
     needed = count_bytes(owner, tensor)
     assert needed is not None  # external strings were refused before

@@ -74,6 +74,24 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def utf8(path: str | Path) -> str | None:
+    """A path as models and the runtime write it: its bytes as UTF-8, whatever the locale.
+
+    None where they are no UTF-8, as is legal on most systems.
+    """
+    if os.name == "nt":
+        return str(path)
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def native(name: str) -> str:
+    """A name out of a model as this system takes it, whatever the locale."""
+    return name if os.name == "nt" else os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
 class Writing:
     """Files that are being written under other names, in the order they will appear."""
 

@@ -18,8 +18,9 @@ from bnfold.errors import ModelError
 from bnfold.external import locate
 from bnfold.files import check_output
 from bnfold.layout import PROTOBUF_LIMIT
+from bnfold.pipes import descriptor_of
 from bnfold.publishing import drafted
-from bnfold.stored import StoredModel, byte_size
+from bnfold.stored import StoredModel, byte_size, own_name
 from bnfold.validation import EXPORT_AGAIN, checked, is_external, tensors
 from bnfold.weights import DataFile, embed
 from bnfold.wire import SMALL, Unreadable, cut, refer
@@ -57,7 +58,7 @@ def open_model(model: Model) -> StoredModel:
     path = Path(model)
     with _opened(path) as file:
         loaded = checked(_parse(file, path), str(path))
-        return _located(StoredModel(loaded, path=path), {path.name: DataFile.of(path, file)})
+        return _located(StoredModel(loaded, path=path), {own_name(path): DataFile.of(path, file)})
 
 
 def _located(stored: StoredModel, known: dict[str, DataFile]) -> StoredModel:
@@ -67,7 +68,7 @@ def _located(stored: StoredModel, known: dict[str, DataFile]) -> StoredModel:
         if not is_external(tensor):
             continue
         location, place = locate(owner, tensor, stored.path, known)
-        if location != stored.path.name:
+        if location != own_name(stored.path):
             stored.data_files |= {place.file.path}
         if place.length < SMALL:
             embed(tensor, place.read())
@@ -90,6 +91,11 @@ def _refuse_unloaded(model: ModelProto) -> None:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """A model file, or a ModelError that says what stands there instead."""
     try:
+        if descriptor_of(path) is not None:
+            raise ModelError(
+                f"{path} stands for another stream in each process",
+                "name a file, or read it yourself: onnx.load_model_from_string(data)",
+            )
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ModelError(f"{path} is a folder, not a model file", _name_a_model_in(path))
@@ -135,7 +141,7 @@ def _parse(file: BinaryIO, path: Path) -> ModelProto:
                 raise ModelError(f"{path} is {what}, not an ONNX model", hint)
         try:
             model = ModelProto()
-            model.ParseFromString(_light(data, path.name))
+            model.ParseFromString(_light(data, own_name(path)))
             return model
         except DecodeError as error:
             message = f"{path} {_why_unreadable(data, str(error))}"

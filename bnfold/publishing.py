@@ -21,7 +21,7 @@ from onnx import ModelProto, TensorProto
 
 from bnfold.errors import OutputError
 from bnfold.external import data_file
-from bnfold.files import check_output, sync_folder, unwritable
+from bnfold.files import check_output, native, sync_folder, unwritable, utf8
 from bnfold.layout import DATA_MARK, Layout
 from bnfold.scratch import remove_folder, scratch_folder
 from bnfold.stored import StoredModel
@@ -30,6 +30,8 @@ from bnfold.validation import tensors
 from bnfold.weights import DataFile, Range
 from bnfold.wire import Unreadable, cut
 
+PROVISIONAL = "weights.data"
+"""What a data file is called until it is known how it can be called."""
 SEARCHED = 1 << 26
 """Bytes of a file that is no model in which the name of a data file is looked for."""
 
@@ -56,11 +58,11 @@ class Draft:
         Raises OutputError, and ModelError where a file with weights is gone.
         """
         try:
-            layout = Layout(model, f"{self.target.name}.data", external=external)
+            layout = Layout(model, PROVISIONAL, external=external)
             self._data = self.folder / self._data_name() if layout.has_data else None
             if self._data is not None:
                 self._refuse_link()
-                layout.relocate(self._data.name)
+                layout.relocate(self._location(self._data))
                 self._data.unlink(missing_ok=True)  # of the model that was written before
                 with self._data.open("xb", buffering=0) as file:
                     layout.write_data(file)
@@ -71,6 +73,17 @@ class Draft:
             raise unwritable(self.named, error) from None
         self._layout = layout
         return self.path
+
+    def _location(self, data: Path) -> str:
+        """The name of the data file as models have names: in UTF-8. Raises OutputError."""
+        name = utf8(data.name)
+        if name is None:
+            raise OutputError(
+                f"{self.named.with_name(data.name)} is a name that no model can hold: it is no "
+                "UTF-8",
+                "choose another path with -o, or pass --embed",
+            )
+        return name
 
     @property
     def outgrown(self) -> bool:
@@ -146,7 +159,7 @@ class Draft:
     def _publish_transition(self, data: Path) -> None:
         assert self._layout is not None
         transition = self.folder / "transition"
-        self._layout.relocate(f"{self.folder.name}/{data.name}")
+        self._layout.relocate(f"{utf8(self.folder.name)}/{self._location(data)}")
         with transition.open("wb", buffering=0) as file:
             self._layout.write_model(file)
         sync_folder(self.folder)
@@ -266,7 +279,7 @@ def _removed(unneeded: set[Path], owner: Path) -> Iterator[Path]:
 
 def is_mentioned(data: Path, owner: Path) -> bool:
     """Whether any file beside it, but for its owner, holds the name of a data file."""
-    name = data.name.encode()
+    name = os.fsencode(data.name)
     others = (p for p in data.parent.iterdir() if p.name not in (data.name, owner.name))
     return any(_mentions(path, name) for path in others)
 
@@ -305,7 +318,7 @@ def _data_files(path: Path) -> set[Path]:
 
 def _locations(model: ModelProto) -> set[str]:
     return {
-        entry.value
+        native(entry.value)
         for _, tensor in tensors(model)
         if tensor.data_location == TensorProto.EXTERNAL
         for entry in tensor.external_data

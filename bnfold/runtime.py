@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bnfold.cpus import cores
 from bnfold.errors import InputError, ProviderUnavailable, RuntimeUnavailable
+from bnfold.files import utf8
 from bnfold.modelio import Model, byte_size, open_model, save_model
 from bnfold.scratch import scratch_folder, writing_scratch
 from bnfold.stored import StoredModel
@@ -249,7 +250,7 @@ def _settings(level: Level, threads: int | None, save_optimized: Path | None) ->
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
     if save_optimized is not None:
-        settings.optimized_model_filepath = str(save_optimized)
+        settings.optimized_model_filepath = utf8(save_optimized) or str(save_optimized)
     return settings
 
 
@@ -281,22 +282,22 @@ def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
 @contextmanager
 def _loadable(model: Model, outputs: Sequence[str]) -> Iterator[tuple[str | bytes, str | None]]:
     """What InferenceSession takes, and the folder in which it finds the weights of bytes."""
-    if isinstance(model, (str, Path)) and not outputs:
-        yield str(model), None
+    if isinstance(model, (str, Path)) and not outputs and (path := utf8(model)) is not None:
+        yield path, None
         return
     stored = open_model(model)
-    folder = stored.folder
-    if stored.is_light and folder is None:  # something in it was computed
+    folder = None if stored.folder is None else utf8(stored.folder)
+    if stored.is_light and folder is None:  # something in it was computed, or has no name here
         stored = StoredModel(stored.whole())
     exposed = stored.over(expose(stored.proto, outputs)) if outputs else stored
     if byte_size(exposed.proto) < _PROTOBUF_LIMIT:
         is_whole = not stored.is_light
-        yield exposed.proto.SerializeToString(), None if is_whole else str(folder)
+        yield exposed.proto.SerializeToString(), None if is_whole else folder
         return
     with scratch_folder() as name:
-        path = name / "model.onnx"
-        save_model(exposed, path, external=True)
-        yield str(path), None
+        file = name / "model.onnx"
+        save_model(exposed, file, external=True)
+        yield utf8(file) or str(file), None
 
 
 def write_loadable(model: onnx.ModelProto | StoredModel, folder: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # no types
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
+from bnfold.files import utf8
 from bnfold.nesting import graphs
 from bnfold.validation import tensors
 from bnfold.weights import Weights
@@ -63,7 +64,7 @@ class StoredModel:
     @property
     def folder(self) -> Path | None:
         """Where a runtime finds what the protobuf refers to; None where it would not find it."""
-        if self.path is None or self.weights.kept:
+        if self.path is None or self.weights.kept or utf8(self.path.name) is None:
             return None
         return self.path.parent
 
@@ -98,6 +99,11 @@ class StoredModel:
         """How many bytes the whole model takes in one message."""
         elsewhere = (self.weights.source(tensor) for _, tensor in tensors(self.proto))
         return byte_size(self.proto) + sum(s.length for s in elsewhere if s is not None)
+
+
+def own_name(path: Path) -> str:
+    """What a model calls the file that it is in; a name of our own where its own is no UTF-8."""
+    return utf8(path.name) or ascii(path.name)
 
 
 def copied(model: ModelProto) -> ModelProto:

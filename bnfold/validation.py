@@ -36,6 +36,7 @@ def checked(model: ModelProto, name: str = "the model") -> ModelProto:
         _check_operators(model.graph)
         model = in_order(model)
         _check_texts(model)
+        _check_references(model)
         _check_names(model)
         for owner, tensor in tensors(model):
             _check_size(owner, tensor)
@@ -96,6 +97,18 @@ def _check_texts(model: ModelProto) -> None:
     ):
         if not isinstance(text, str):
             raise ModelError(f"the text {text!r} in it is not UTF-8", EXPORT_AGAIN)
+
+
+def _check_references(model: ModelProto) -> None:
+    """An attribute can be taken from the caller of a function, and only within one."""
+    for node in chain.from_iterable(graph.node for graph in graphs(model.graph)):
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                raise ModelError(
+                    f"{node.op_type} (`{next(iter(node.output), '')}`) takes its attribute "
+                    f"{attribute.name} from a function's, and is in no function",
+                    EXPORT_AGAIN,
+                )
 
 
 def _bodies(model: ModelProto) -> Iterator[ModelProto | FunctionProto]:

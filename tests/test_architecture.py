@@ -17,7 +17,7 @@ GROUPS = {
     "values": "affine arguments bits conforms constants effort equation errors explanations "
     "extents inference moments nesting nodewise pool reasons report target timings visible "
     "weights",
-    "files": "external files layout modelio order publishing regular scratch skeleton stored "
+    "files": "external files layout modelio order pipes publishing regular scratch skeleton stored "
     "validation wire",
     "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
     "wholeness writing",

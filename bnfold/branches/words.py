@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from bnfold.affine import Affine
 from bnfold.bounds import UNITS, Rounding, rounding
 from bnfold.branches.reading import Chain, is_affine, is_linear
 from bnfold.graph import Node
+from bnfold.reasons import Reason, Refusal
 from bnfold.report import Direction
+from bnfold.rules.registry import Source
 from bnfold.search import read_source
 
 
@@ -54,14 +57,20 @@ def absorbed(nodes: Sequence[Node], dtype: np.dtype[Any]) -> Iterator[Absorbed]:
 
 def absorbed_constant(node: Node, dtype: np.dtype[Any]) -> Absorbed | None:
     """An addition of a constant that became a bias; None where it adds more than that."""
-    computed = sum(v is not None and not v.is_constant for v in node.inputs)
-    if not is_affine(node) or computed != 1:
+    constants = [v.constant for v in node.inputs if v is not None and v.constant is not None]
+    if not is_affine(node) or len(node.inputs) - len(constants) != 1:
         return None
-    return Absorbed(node, "backward", numbers_of(node, dtype))
+    try:
+        numbers = numbers_of(node, dtype)
+    except Refusal:  # the rank of what it is added to is not known, and need not be
+        shift = Affine.of_shift(constants[0].exact())
+        numbers = rounding(Source(shift), UNITS[dtype.name])
+    return Absorbed(node, "backward", numbers)
 
 
 def numbers_of(node: Node, dtype: np.dtype[Any]) -> Rounding:
-    """What rounding can change at an affine that was read before."""
+    """What rounding can change at an affine. Raises Refusal where it cannot be read."""
     source = read_source(node)
-    assert source is not None
+    if source is None:
+        raise Refusal(Reason.OPAQUE_OP, f"{node.op_type} is no affine of its input")
     return rounding(source, UNITS[dtype.name])

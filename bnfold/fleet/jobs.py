@@ -57,6 +57,7 @@ def optimize(path: str, output: str, model: str, options: Json, threads: int) ->
     from bnfold.fleet.figures import figures
     from bnfold.report import finite
     from bnfold.runtime import THREADS
+    from bnfold.visible import visible_json
 
     os.environ[THREADS] = str(threads)
     home = Path(output).parent
@@ -75,7 +76,7 @@ def optimize(path: str, output: str, model: str, options: Json, threads: int) ->
         }
     )
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    (home / RESULT).write_text(text, "utf-8")
+    (home / RESULT).write_text(visible_json(text), "utf-8")
     return figures(document)
 
 

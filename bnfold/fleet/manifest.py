@@ -19,6 +19,7 @@ from bnfold.fleet.record import SweptModel, from_dict
 from bnfold.fleet.storage import Place
 from bnfold.regular import parsed
 from bnfold.report import SCHEMA, finite
+from bnfold.visible import visible_json
 
 KIND = "bnfold fleet"
 FOLDER = "bnfold"
@@ -104,7 +105,7 @@ def _parsed(data: bytes) -> SweptModel | None:
 
 
 def _json(document: Document) -> bytes:
-    text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False)
+    text = visible_json(json.dumps(finite(document), ensure_ascii=False, allow_nan=False))
     return text.encode("utf-8") + b"\n"
 
 

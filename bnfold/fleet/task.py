@@ -28,6 +28,7 @@ from bnfold.fleet.record import Failure, FileState, Outcome, SweptModel
 from bnfold.fleet.settings import Settings
 from bnfold.fleet.storage import Place
 from bnfold.scratch import scratch_folder
+from bnfold.visible import visible_json
 
 States = dict[str, FileState]
 
@@ -196,7 +197,8 @@ def _timed(task: Task, base: SweptModel, folder: Path) -> SweptModel:
     document = Manifest(task.manifest).result(task.model)
     if document is not None:
         result = folder / RESULT
-        result.write_text(json.dumps(document | {"speed": speed}, ensure_ascii=False), "utf-8")
+        text = json.dumps(document | {"speed": speed}, ensure_ascii=False)
+        result.write_text(visible_json(text), "utf-8")
         _draw(task, result)
         task.manifest.put(result, f"{RESULTS}/{task.model}.json")
     return dataclasses.replace(base, speed=speed_of(speed))

@@ -9,6 +9,16 @@ from typing import Any
 
 import typer
 
+from bnfold_cli.pipes import Incoming
+
+
+def check_certifiable(path: Path | None, *models: Incoming, delivered: bool = False) -> None:
+    """Refuse a certificate of what comes or goes over a pipe: it names files."""
+    if path is not None and (delivered or any(model.is_stream for model in models)):
+        raise typer.BadParameter(
+            "it names files that can be held against it; give files", param_hint="--certificate"
+        )
+
 
 def certifier_of(
     path: Path | None,

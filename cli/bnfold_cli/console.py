@@ -54,16 +54,28 @@ class Console:
     """The result on standard output; progress and errors on standard error."""
 
     def __init__(
-        self, color: Color = "auto", *, as_json: bool = False, quiet: bool = False
+        self,
+        color: Color = "auto",
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        aside: bool = False,
     ) -> None:
         self.color: Color = color
         self.as_json = as_json
         self.quiet = quiet
+        self.aside = aside
+        """Whether standard output is the model's own, and everything else goes to the other."""
+
+    @property
+    def results(self) -> TextIO:
+        """Where results go."""
+        return sys.stderr if self.aside else sys.stdout
 
     def show(self, lines: Iterable[Line]) -> None:
         """Print the result for people; nothing under --json or --quiet."""
         if not (self.as_json or self.quiet):
-            self._write(sys.stdout, lines)
+            self._write(self.results, lines)
 
     def tell(self, lines: Iterable[Line]) -> None:
         """Print how the work goes on; nothing under --quiet."""
@@ -73,7 +85,7 @@ class Console:
     def document(self, content: Mapping[str, Any]) -> None:
         """Print the result for programs, under --json."""
         if self.as_json:
-            _print(sys.stdout, document_text(content, sys.stdout.encoding) + "\n")
+            _print(self.results, document_text(content, self.results.encoding) + "\n")
 
     def error(self, error: BaseException, message: str, hint: str) -> None:
         """Print what went wrong and what to do about it."""
@@ -94,10 +106,8 @@ class Console:
 
     def trace(self, error: BaseException) -> None:
         """Print where an error arose."""
-        from bnfold.visible import visible
-
         text = "".join(traceback.format_exception(error))
-        _print(sys.stderr, "".join(visible(each) + "\n" for each in text.splitlines()))
+        _print(sys.stderr, "".join(_seen(each) + "\n" for each in text.splitlines()))
 
     def progress(self, stage: str) -> Progress:
         """A line on standard error that shows itself if the work takes long, and goes again."""
@@ -105,9 +115,7 @@ class Console:
         return Progress(stage, sys.stderr if visible else None)
 
     def _write(self, stream: TextIO, lines: Iterable[Line]) -> None:
-        from bnfold.visible import visible
-
-        clean = [tuple(Span(visible(span.text), span.style) for span in spans) for spans in lines]
+        clean = [tuple(Span(_seen(span.text), span.style) for span in spans) for spans in lines]
         if not wants_color(self.color, stream, os.environ):
             _print(stream, "".join(text_of(spans) + "\n" for spans in clean))
             return
@@ -126,6 +134,15 @@ class Console:
         for spans in clean:
             styled = Text.assemble(*((s.text, RICH_STYLES[s.style]) for s in spans))
             rich.print(styled, soft_wrap=True)
+
+
+def _seen(text: str) -> str:
+    """What others wrote, as text that is seen; most of it is, and needs no library to say so."""
+    if text.isascii() and text.isprintable():
+        return text
+    from bnfold.visible import visible
+
+    return visible(text)
 
 
 def document_text(content: Mapping[str, Any], encoding: str | None) -> str:
@@ -166,10 +183,8 @@ class Progress:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Say how far the work is; `total` is 0 where that is not known."""
-        from bnfold.visible import visible
-
         word, *rest = stage.split(" ", 1)
-        self._state = (visible(" ".join([STAGES.get(word, word), *rest])), done, total)
+        self._state = (_seen(" ".join([STAGES.get(word, word), *rest])), done, total)
 
     def __enter__(self) -> Progress:
         if self._stream is not None:

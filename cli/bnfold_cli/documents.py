@@ -22,14 +22,14 @@ def typed(context: typer.Context) -> str:
     return shlex.join(("bnfold", *(context.obj or ())))
 
 
-def file_of(role: str, path: Path | None) -> list[dict[str, Any]]:
-    """A file by its hash; nothing for one that is not there."""
+def file_of(role: str, path: Path | None, name: str | None = None) -> list[dict[str, Any]]:
+    """A file by its hash, under another name if it has one; nothing for one that is not there."""
     from bnfold.files import sha256
 
     if path is None or not path.is_file():
         return []
     size = path.stat().st_size
-    return [{"role": role, "path": str(path), "bytes": size, "sha256": sha256(path)}]
+    return [{"role": role, "path": name or str(path), "bytes": size, "sha256": sha256(path)}]
 
 
 def read_result(path: Path) -> Any:

@@ -29,7 +29,10 @@ OUTPUT = "Output"
 # -- arguments ----------------------------------------------------------------------------------
 
 Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="The ONNX model to read.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="The ONNX model to read; - is standard input.", show_default=False
+    ),
 ]
 Original = Annotated[
     Path,
@@ -356,7 +359,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write the folded model; MODEL.folded.onnx beside the input if not given.",
+        help="Where to write the folded model, - for standard output; MODEL.folded.onnx beside "
+        "the input if not given.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -572,3 +572,24 @@ def test_subnormal_weights_become_zero() -> None:
     result = bnfold.fold(built.model)
     assert result.merged
     assert result.flushed > 200
+
+
+@pytest.mark.parametrize("operator", ["Add", "Sub"])
+def test_a_constant_beside_what_is_not_known(operator: str) -> None:
+    """A constant becomes a bias also where the rank of what it is added to is not known."""
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+    net (float[n,2,8,8] x, float[n,3,8,8] z) => (float[n,3,8,8] y)
+    <float[3,2,1,1] w = {{1, 2, 3, 4, 5, 6}}, float[3,2,1,1] v = {{6, 5, 4, 3, 2, 1}},
+     float[3,1,1] c = {{1, 2, 3}}> {{
+      a = Conv(x, w)
+      b = Conv(x, v)
+      s = Add(a, b)
+      t = Add(s, z)
+      y = {operator}(t, c)
+    }}""")
+    model.graph.input[1].type.tensor_type.ClearField("shape")
+    result = bnfold.fold(model)
+    assert [node.op_type for node in result.model.graph.node] == ["Conv", "Add"]
+    assert bnfold.verify(model, result.model, samples=1, dims={"z": (2, 3, 8, 8), "n": 2})
+    (site,) = result.folded
+    assert site.shift_range in {(1.0, 3.0), (-3.0, -1.0)}

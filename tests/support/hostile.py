@@ -142,6 +142,11 @@ def sparse(indices: list[int], dims: list[int], values: int = 1) -> Callable[[Mo
     return change
 
 
+def reference(model: ModelProto) -> None:
+    """An attribute that a function would get from its caller, where there is none."""
+    model.graph.node[0].attribute.add(name="axis", ref_attr_name="axis", type=2)
+
+
 def unnamed(model: ModelProto) -> None:
     model.graph.node[0].output[0] = ""
     model.graph.node[1].input[0] = ""
@@ -323,6 +328,28 @@ CASES: dict[str, Hostile] = {
     "data without end": external("", length=2**62),
     "data of another length": external("has 12 bytes", length=12),
     "data at no number": external("offset '0x10'", offset="0x10"),
+    # -- nothing at all, and what is nowhere
+    **{
+        f"a constant of no elements: {op}": text(
+            f"(float[2,0] x) => (float[2,0] y) {{ y = {op}(x, s) }}", None, s=np.zeros(0)
+        )
+        for op in ("Add", "Sub", "Mul", "Div")
+    },
+    "a convolution of no channels": text(
+        "(float[2,2,4] x) => (float[2,0,4] y) { r = Conv(x, w) "
+        "y = BatchNormalization(r, s, s, s, s) }",
+        None,
+        w=np.zeros((0, 2, 1)),
+        s=np.zeros(0),
+    ),
+    "branches of no channels": text(
+        "(float[n,4] x) => (float[n,0] y) { a = MatMul(x, w) b = MatMul(x, w) c = Add(a, b) "
+        "y = Add(c, s) }",
+        None,
+        w=np.zeros((4, 0)),
+        s=np.zeros(0),
+    ),
+    "an attribute by reference": changed(reference, "is in no function"),
     # -- dims and types
     "negative dims": changed(lambda m: tensor(m, dims=[-2, -2, 1]), "negative dimension"),
     "absurd dims": changed(lambda m: tensor(m, dims=[2**62]), "needs 4611686018427387904"),

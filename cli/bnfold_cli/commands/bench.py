@@ -7,6 +7,7 @@ from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
 from bnfold_cli.exits import ANSWERS, COULD_NOT, NO, YES
 from bnfold_cli.gates import baseline_of, gate, held
+from bnfold_cli.pipes import incoming
 from bnfold_cli.values import given
 
 
@@ -44,10 +45,9 @@ def bench(
     earlier = None if baseline is None else baseline_of(baseline)
     import bnfold
 
-    with console.progress("Loading") as progress:
+    with incoming(original, candidate) as models, console.progress("Loading") as progress:
         report = bnfold.bench(
-            original,
-            candidate,
+            *(model.path for model in models),
             data=data,
             dims=dims,
             seed=seed,

@@ -6,6 +6,7 @@ from bnfold_cli import options, render
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
 from bnfold_cli.exits import NO, YES
+from bnfold_cli.pipes import incoming
 
 
 def inspect(
@@ -24,13 +25,13 @@ def inspect(
     console = Console(color, as_json=json, quiet=quiet)
     import bnfold
 
-    with console.progress("Inspecting"):
+    with incoming(model) as (source,), console.progress("Inspecting"):
         report = bnfold.inspect(
-            model,
+            source.path,
             keep=tuple(keep or ()),
             reparameterize=not no_reparameterize,
             keep_overridable=keep_overridable,
         )
-    console.show(render.inspect(report, str(model), verbose=verbose))
+    console.show(render.inspect(report, source.name, verbose=verbose))
     console.document(document_of("inspect", report.to_dict(), model=model))
     return NO if check and (report.folded or report.merged) else YES

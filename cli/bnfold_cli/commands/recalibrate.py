@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
 from bnfold_cli.exits import YES
 from bnfold_cli.options import OUTPUT, RUN
+from bnfold_cli.pipes import Incoming, Outgoing, incoming, outgoing, target_of
 from bnfold_cli.values import given
 
 Data = Annotated[
@@ -51,7 +53,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="Where to write the model; MODEL.recalibrated.onnx beside the input if not given.",
+        help="Where to write the model, - for standard output; MODEL.recalibrated.onnx beside the "
+        "input if not given.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -78,33 +81,41 @@ def recalibrate(
 
     Nothing is folded: `bnfold optimize` does that.
     """
-    console = Console(color, as_json=json, quiet=quiet)
     import bnfold
 
-    target = _target(model, output, force=force)
-    with console.progress("Loading") as progress:
-        result = bnfold.recalibrate(
-            model,
-            data,
-            target,
-            threads=threads,
-            force=force,
-            progress=progress,
-            **given(batch=batch_size, provider=provider, timeout_s=timeout),
+    with incoming(model) as (source,), outgoing(output) as out:
+        console = Console(
+            color, as_json=json, quiet=quiet, aside=out is not None and out.is_standard_output
         )
-    console.show(render.recalibrate(result, verbose=verbose))
-    console.document(document_of("recalibrate", result.to_dict(), model=model, data=data))
+        target = _target(source, output, out, force=force)
+        with console.progress("Loading") as progress:
+            result = bnfold.recalibrate(
+                source.path,
+                data,
+                target,
+                threads=threads,
+                force=force,
+                progress=progress,
+                **given(batch=batch_size, provider=provider, timeout_s=timeout),
+            )
+        if out is not None:
+            out.deliver()
+            result = replace(result, output=out.name)
+        console.show(render.recalibrate(result, verbose=verbose))
+        console.document(document_of("recalibrate", result.to_dict(), model=model, data=data))
     return YES
 
 
-def _target(model: Path, output: Path | None, *, force: bool) -> Path:
+def _target(source: Incoming, output: Path | None, out: Outgoing | None, *, force: bool) -> Path:
     """Where the result goes, checked before any work is done; never the input itself."""
     from bnfold.errors import OutputError
     from bnfold.modelio import check_output
 
-    target = output or model.with_name(model.name.removesuffix(".onnx") + ".recalibrated.onnx")
-    if os.path.isfile(model):  # otherwise the error to tell is about the input
-        if target.exists() and target.samefile(model):
+    if out is not None:
+        return out.path
+    target = target_of(source, output, "recalibrated")
+    if os.path.isfile(source.path):  # otherwise the error to tell is about the input
+        if target.exists() and target.samefile(source.path):
             raise OutputError(f"{target} is the input itself", "choose another --output")
         check_output(target, force=force)
     return target

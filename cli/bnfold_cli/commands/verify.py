@@ -7,11 +7,12 @@ from pathlib import Path
 import typer
 
 from bnfold_cli import options, render, values
-from bnfold_cli.certificates import certifier_of
+from bnfold_cli.certificates import certifier_of, check_certifiable
 from bnfold_cli.console import Console
 from bnfold_cli.documents import document_of
 from bnfold_cli.exits import NO, YES
 from bnfold_cli.lines import line
+from bnfold_cli.pipes import incoming
 from bnfold_cli.values import given
 
 
@@ -53,11 +54,11 @@ def verify(
         )
     import bnfold
 
-    certifier = certifier_of(certificate, original, candidate, force=force)
-    with console.progress("Loading") as progress:
+    with incoming(original, candidate) as models, console.progress("Loading") as progress:
+        check_certifiable(certificate, *models)
+        certifier = certifier_of(certificate, original, candidate, force=force)
         report = bnfold.verify(
-            original,
-            candidate,
+            *(model.path for model in models),
             data=data,
             dims=dims,
             seed=seed,
