@@ -336,7 +336,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         """
         The weight times the scale is larger than the weight's type can hold, or a value on the
         way would be; for float16 that is 65,504. The model's own values may well be in range: a
-        tiny variance makes the scale large, and a scale in front of a sum keeps the sum small. Fold the float32 model and convert it to float16 afterwards.
+        tiny variance makes the scale large, and a scale in front of a sum keeps the sum small.
+        Fold the float32 model and convert it to float16 afterwards.
         """,
         """
         example (float16[2,2,4] x) => (float16[2,2,4] y)
