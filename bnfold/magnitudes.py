@@ -5,6 +5,7 @@ statistics of the normalization tell. Backward they hold its result, of size `Y`
 input, of size `X`; the other operands of a sum hold what they did over the scale. In float16 and
 bfloat16 a fold is made only where
 
+- a product holds what the shift is then added to, of size `|s| X + |t|`;
 - REACH times that size is within the type, and times the count of what is added up: forward `n`
   elements at most that much larger, backward the elements of a mean `sqrt(n)` times, by chance;
 - behind a Cast from a wider type the size is that of normal numbers, and the type resolves the
@@ -43,6 +44,8 @@ class Sizes:
 
     data: float
     result: float
+    reach: float
+    """How large the scaled input and the shift are, before they cancel."""
     largest: float
     """The largest scale."""
     is_told: bool
@@ -56,8 +59,10 @@ class Sizes:
         least = least if least < np.inf else 1.0
         shift = float(np.abs(source.affine.shift).max(initial=0))
         if source.typical is None or source.result is None:
-            return cls(1 / least, largest + shift, largest, False)
-        return cls(float(source.typical.max()), float(source.result.max()), largest, True)
+            return cls(1 / least, largest + shift, largest + shift, largest, False)
+        reach = (scale * source.typical + np.abs(source.affine.shift)).max()
+        result, data = float(source.result.max()), float(source.typical.max())
+        return cls(data, result, float(reach), largest, True)
 
 
 def check_sixteen_bits(source: Source, plan: Plan) -> None:
@@ -106,13 +111,16 @@ def check_digits(source: Source, value: Value) -> None:
 
 def check_range(plan: Plan, value: Value, sizes: Sizes, growth: float, *, is_cast: bool) -> None:
     """Raises Refusal where a value would be larger than its type holds, or too small."""
+    is_made = value in plan.made
+    if is_made and sizes.is_told and not sizes.reach <= LARGEST[FLOATS[value.elem_type]]:
+        sentence = f"{value.name} would be about {sizes.reach:.2g} before its bias is added"
+        raise Refusal(Reason.OVERFLOW, sentence)
     if not is_cast and growth == 1:  # the type has held these numbers before
         return
     factor = factor_of(plan, value)
     if not sizes.is_told and growth > 1 and factor > 1:
         sentence = f"nothing tells how large {value.name} is, which would grow {factor:.2g}-fold"
         raise Refusal(Reason.OVERFLOW, sentence)
-    is_made = value in plan.made
     size = size_of(plan, value, sizes) * (math.sqrt(growth) if is_made else growth)
     dtype = FLOATS[value.elem_type]
     if not REACH * size <= LARGEST[dtype]:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from integer_networks import every_value, integer_network
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from bnfold import fold
@@ -165,7 +166,7 @@ def with_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def run(model: onnx.ModelProto) -> list[Array]:
+def run(model: onnx.ModelProto, feeds: dict[str, Array] | None = None) -> list[Array]:
     """What the runtime makes of whole numbers from 0 to 255, with nothing optimized."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -173,12 +174,11 @@ def run(model: onnx.ModelProto) -> list[Array]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    (port,) = session.get_inputs()
-    dtype = {"tensor(double)": np.float64, "tensor(float16)": np.float16}.get(
-        port.type, np.float32
-    )
-    x = np.random.default_rng(9).integers(0, 256, (2, 4, 8, 8)).astype(dtype)
-    return list(session.run(None, {"x": x}))
+    if feeds is None:
+        dtype = helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+        rng = np.random.default_rng(9)
+        feeds = {"x": rng.integers(0, 256, (2, 4, 8, 8)).astype(dtype)}
+    return list(session.run(None, feeds))
 
 
 def assert_same_bits(model: onnx.ModelProto, folded: onnx.ModelProto) -> None:
@@ -264,6 +264,27 @@ def test_merged_branches_of_whole_weights_stay_whole() -> None:
     assert len(whole.merged) == 1
     rounded = fold(network(f"{INEXACT['branches']} y = Floor(v)"))
     assert not rounded.merged
+
+
+EXACT_BELOW = 2.0**20
+"""Sums of larger numbers may pass the digits of a float32 themselves."""
+
+
+@pytest.mark.parametrize("start", range(0, 400, 50))
+def test_random_integer_networks_keep_every_bit(start: int) -> None:
+    """Whatever is folded of layers, scales, shifts and steps, no result is another number."""
+    folded = kept = 0
+    for seed in range(start, start + 50):
+        model, feeds = integer_network(seed)
+        result = fold(model)
+        folded, kept = folded + len(result.folded), kept + len(result.kept)
+        if (
+            max(np.abs(v.astype(float)).max() for v in run(every_value(model), feeds))
+            < EXACT_BELOW
+        ):
+            for before, after in zip(run(model, feeds), run(result.model, feeds), strict=True):
+                np.testing.assert_array_equal(after, before, err_msg=f"seed {seed}")
+    assert min(folded, kept) > 20, "both were seen"
 
 
 def test_bits() -> None:
