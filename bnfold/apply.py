@@ -5,17 +5,15 @@ from __future__ import annotations
 from bnfold.constants import DEEPEST, Array, Constant, is_float
 from bnfold.graph import Graph, Value, folded
 from bnfold.plan import Draft, Plan
-from bnfold.reasons import no_contradiction
 
 
 def store(graph: Graph, plan: Plan) -> None:
     """Round every new constant to its type. Raises Refusal where one cannot be held."""
     for draft in plan.drafts.values():
-        with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
-            for index, constant in draft.constants.items():
-                draft.stored[index] = rounded(graph, constant)
-            if draft.bias is not None:
-                draft.stored_bias = rounded(graph, draft.bias)
+        for index, constant in draft.constants.items():
+            draft.stored[index] = rounded(graph, constant)
+        if draft.bias is not None:
+            draft.stored_bias = rounded(graph, draft.bias)
 
 
 def rounded(graph: Graph, constant: Constant, *, is_costly: bool = False) -> Array | None:

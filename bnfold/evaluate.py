@@ -206,7 +206,7 @@ def result_shape(node: Node, given: list[Constant]) -> tuple[int, ...]:
 def is_small(node: Node, constants: list[Constant | None]) -> bool:
     """Whether the output of a growing operator stays within reason."""
     known = [c.value() for c in constants if c is not None]
-    if any(array.dtype.kind == "c" for array in known):  # no size is complex
+    if any(array.dtype.kind in "cOSU" for array in known):  # no size is complex, or a text
         return False
     if node.op_type == "Range":
         start, limit, delta = (float(v) for v in known[:3])
@@ -217,7 +217,9 @@ def is_small(node: Node, constants: list[Constant | None]) -> bool:
     if node.op_type == "OneHot":
         return size * float(known[1].reshape(-1)[0]) < LARGEST
     if node.op_type == "Pad":
-        return size + float(np.abs(known[1]).sum()) * size < LARGEST
+        # Before opset 11 an attribute; 7 has both.
+        pads = known[1] if len(known) > 1 else np.array(node.attributes.get("pads", ()))
+        return size + float(np.abs(pads).sum()) * size < LARGEST
     return size * float(np.prod(np.maximum(known[1], 1), dtype=np.float64)) < LARGEST
 
 

@@ -42,7 +42,8 @@ def is_normalized(node: Node, axis: int) -> bool:
 
 def axis_before(node: Node, axis: int) -> int | None:
     """The axis of the first input that is `axis` of the output; None where it may not be kept."""
-    source, result = node.inputs[0], node.outputs[0]
+    source = node.inputs[0] if node.inputs else None
+    result = node.outputs[0]
     if source is None or result is None:
         return None
     if node.op_type == "Identity" or (node.op_type == "Dropout" and is_inference(node)):

@@ -140,6 +140,7 @@ class Node:
     __slots__ = (
         "_attributes",
         "attributes_changed",
+        "contradiction",
         "domain",
         "inputs",
         "is_dirty",
@@ -163,6 +164,8 @@ class Node:
         self.outputs: list[Value | None] = []
         self.is_dirty = False
         self.attributes_changed: dict[str, Any] = {}
+        self.contradiction: str | None = None
+        """What in it does not fit together, empty where all does; None before anybody asked."""
         self._attributes: dict[str, Any] | None = None
 
     def __repr__(self) -> str:

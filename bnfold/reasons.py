@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 
 
@@ -67,27 +65,6 @@ class Reason(Enum):
             if code.upper() == reason.code or code.lower() == reason.slug:
                 return reason
         raise KeyError(code)
-
-
-CONTRADICTIONS: tuple[type[Exception], ...] = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    TypeError,
-    ValueError,
-)
-"""What arithmetic on shapes raises where a node's shapes and attributes do not fit together."""
-
-
-@contextmanager
-def no_contradiction(node: str) -> Iterator[None]:
-    """Refuse a node that no runtime could run, in a `with` or as a decorator."""
-    try:
-        yield
-    except CONTRADICTIONS as error:
-        sentence = f"{node} contradicts its own shapes: {error}"
-        raise Refusal(Reason.UNKNOWN_SHAPE, sentence) from error
 
 
 class Refusal(Exception):

@@ -19,7 +19,7 @@ from bnfold.branches.windows import Size, Window, window
 from bnfold.constants import FLOATS, Constant
 from bnfold.graph import Node, Value
 from bnfold.plan import Draft
-from bnfold.reasons import Reason, Refusal, no_contradiction
+from bnfold.reasons import Reason, Refusal
 from bnfold.search import read_source
 
 CHAIN = 8
@@ -131,7 +131,6 @@ class Family:
         return Scale(self.dtype.itemsize, positions)
 
 
-@no_contradiction("a branch")
 def family_of(chain: Chain) -> Family:
     """The family of a branch that has a linear operator. Raises Refusal."""
     node, base = chain.linear, chain.base
@@ -184,7 +183,6 @@ class Branch:
     """Multiply-adds of its operators for one position of the result."""
 
 
-@no_contradiction("a branch")
 def read_branch(chain: Chain, family: Family, scale: Scale) -> Branch:
     """What the chain computes. Raises Refusal where it is not of the family."""
     linear = Linear.identity(family.channels, len(family.sizes))
