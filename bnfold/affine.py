@@ -41,7 +41,7 @@ def joint_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     except ValueError:
         sizes = " and ".join("x".join(map(str, shape)) for shape in shapes)
         sentence = f"the sizes {sizes} contradict each other"
-        raise Refusal(Reason.UNKNOWN_SHAPE, sentence) from None
+        raise Refusal(Reason.CONTRADICTION, sentence) from None
 
 
 @cache
@@ -90,6 +90,8 @@ class Affine:
         scale, shift = (np.asarray(a, np.float64) for a in (self.scale, self.shift))
         if scale.ndim != shift.ndim:
             raise ValueError(f"scale has rank {scale.ndim}, shift {shift.ndim}")
+        if not scale.size * shift.size:  # of no elements it is as good as any other
+            scale, shift = np.ones((1,) * scale.ndim), np.zeros((1,) * scale.ndim)
         for name, array in (("scale", scale), ("shift", shift)):
             array = collapse(array)
             array.flags.writeable = False

@@ -18,16 +18,15 @@ from onnx.helper import make_opsetid, make_tensor_type_proto
 from bnfold.elements import shape_at
 from bnfold.equation import read_equation
 from bnfold.graph import Dim, Node, Shape, Value, dimension
-from bnfold.inference import is_endless
+from bnfold.inference import DANGEROUS, is_endless
 from bnfold.nesting import has_subgraphs
 
 FOLLOWED = 64
 """Numbers of a constant that onnx is shown: no vector of axes or sizes has more."""
 AS_PLAIN = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 """com.microsoft's operators with the shapes of a standard one, by name."""
-TRAINING = "training_mode"
-"""Of a BatchNormalization onnx is shown neither this nor the outputs that it goes with, of which
-runtimes think otherwise: a rule refuses them."""
+BY_RULE = frozenset({"BatchNormalization"})
+"""What says by itself, and with a reason of its own, which parameters it cannot have."""
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
@@ -41,8 +40,10 @@ def contradiction(node: Node) -> str | None:
 def _found(node: Node) -> str:
     op_type = AS_PLAIN.get(node.op_type, node.op_type)
     shapes = [shape_at(node, i) for i in range(len(node.inputs))]
-    if any(isinstance(d, int) and d < 0 for shape in shapes for d in shape or ()):
+    if op_type == DANGEROUS and any(isinstance(d, int) and d < 0 for d in shapes[0] or ()):
         return "a dimension is negative"
+    if op_type in BY_RULE:
+        return ""
     said = _said_by_inference(node, op_type)
     check = CHECKS.get(op_type)
     if said or check is None or shapes[:1] == [None]:
@@ -80,10 +81,8 @@ def _alone(node: Node, op_type: str) -> NodeProto:
     names = [[f"{side}{i}" if v is not None else "" for i, v in enumerate(values)]
              for side, values in (("i", node.inputs), ("o", node.outputs))]  # fmt: skip
     proto = NodeProto(op_type=op_type, input=names[0], output=names[1])
-    if op_type == "BatchNormalization":
-        del proto.output[1:]
     if not has_subgraphs(node.proto):
-        proto.attribute.extend(a for a in node.proto.attribute if a.name != TRAINING)
+        proto.attribute.extend(node.proto.attribute)
     return proto
 
 

@@ -299,11 +299,11 @@ def sliced(node: Node, known: Known) -> Shapes:
     result = list(shape)
     for place, axis in enumerate(axes):
         start, end = (v[place] if v is not None else None for v in (starts, ends))
-        cut = window(start, end, 1 if steps is None else steps[place])
         size = shape[axis]
         result[axis] = None
-        if isinstance(size, int) and cut is not None:
-            result[axis] = len(range(size)[cut])
+        if isinstance(size, int):
+            cut = window(start, end, 1 if steps is None else steps[place], size)
+            result[axis] = None if cut is None else len(cut)
     return [tuple(result)]
 
 

@@ -21,7 +21,8 @@ def sums_to_one(value: Value | None, axis: int) -> bool:
         if node.domain or value is not node.outputs[0]:
             return False
         if node.op_type in NORMALIZED:
-            return is_normalized(node, axis)
+            # Of no elements the sum is 0.
+            return is_normalized(node, axis) and 0 not in (value.shape or ())
         before = axis_before(node, axis)
         if before is None:
             return False

@@ -50,6 +50,7 @@ class Value:
         "_constant",
         "_pending",
         "elem_type",
+        "is_fixed",
         "is_input",
         "is_output",
         "is_overridable",
@@ -72,6 +73,8 @@ class Value:
         """An initializer that a caller may replace: a graph input too."""
         self.is_stored = False
         """An initializer."""
+        self.is_fixed = False
+        """Made of constants alone, by whatever operators: no input has a part in it."""
         self._constant: Constant | None = None
         self._pending: Callable[[], Constant | None] | None = None
         self.shape: Shape | None = None

@@ -22,13 +22,26 @@ def kernel_of(node: Node) -> str | None:
     if is_scalar(node):
         if any(near.op_type == "Erf" for near in around(node)):
             return "a GELU"
-        if any(reader.op_type == "Sigmoid" for reader in readers(node)):
+        if is_quick_gelu(node):
             return "a QuickGELU"
         if any(near.op_type == "Tanh" for near in around(node)) and cubes(node):
             return "a GELU"
     elif follows_moments(node):
         return "a LayerNormalization"
     return None
+
+
+def is_quick_gelu(node: Node) -> bool:
+    """Whether it is the product in `x * Sigmoid(alpha * x)`."""
+    if node.op_type != "Mul":
+        return False
+    data = {v for v in node.inputs if v is not None and not v.is_constant}
+    gates = (reader for reader in readers(node) if reader.op_type == "Sigmoid")
+    return any(
+        product.op_type == "Mul" and data & set(product.inputs)
+        for gate in gates
+        for product in readers(gate)
+    )
 
 
 def is_scalar(node: Node) -> bool:

@@ -195,8 +195,7 @@ class Search:
         plan.change(value)
         node = value.producer
         if node is None:
-            reason = Reason.NOT_CONSTANT if value.is_overridable else Reason.NO_PRODUCER
-            raise Refusal(reason, f"{value.name} is an input of the graph")
+            raise without_producer(value)
         if uses[0][0].scope is not node.scope:
             raise Refusal(Reason.CAPTURED, f"{value.name} is made outside of the subgraph")
         self.tell_others(plan, value, affine, uses)
@@ -292,12 +291,21 @@ def require_consistent(node: Node) -> None:
     """Refuse a node that no runtime could run."""
     if found := contradiction(node):
         sentence = f"{node.op_type} ({node.name}) contradicts its own shapes: {found}"
-        raise Refusal(Reason.UNKNOWN_SHAPE, sentence)
+        raise Refusal(Reason.CONTRADICTION, sentence)
 
 
 def opaque(draft: Draft, where: str) -> str:
     """The sentence for an operator without a rule."""
     return f"{draft.op_type} ({draft.node.name}) {where} it neither absorbs nor carries an affine"
+
+
+def without_producer(value: Value) -> Refusal:
+    """The refusal for a value that no node makes."""
+    if value.is_constant:
+        sentence = f"{value.name} is a constant, and what is made of it is not evaluated"
+        return Refusal(Reason.NOT_EVALUATED, sentence)
+    reason = Reason.NOT_CONSTANT if value.is_overridable else Reason.NO_PRODUCER
+    return Refusal(reason, f"{value.name} is an input of the graph")
 
 
 def shared(value: Value, others: list[Use]) -> Refusal:

@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS = {
     "values": "affine constants effort equation errors explanations extents functions inference "
-    "moments nesting nodewise pool reasons report target timings weights",
+    "moments nesting nodewise pool reasons report slicing target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
-    "graph": "contradictions dimensions elements evaluate facts graph idioms seams sequences shapes writing",
+    "graph": "contradictions dimensions elements evaluate facts graph idioms seams sequences "
+    "shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "

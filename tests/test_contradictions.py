@@ -20,7 +20,7 @@ CONTRADICTIONS = {
     "a weight for other channels": "h = Conv(X[N,C,H,W], w[O,C+1,3,3])",
     "a weight of another rank": "h[N,O,H,W] = Conv(X[N,C,H,W], w[O,C,3])",
     "a bias of another size": "h = Conv(X[N,C,H,W], w[O,C,3,3], b[O+1])",
-    "channels that make no groups": "h = Conv<group=4>(X[N,8,H,W], w[O+1,2,3,3])",
+    "channels that make no groups": "h = Conv<group=4>(X[N,8,H,W], w[O,2,3,3])",
     "another kernel": "h = Conv<kernel_shape=[2,2]>(X[N,C,H,W], w[O,C,3,3])",
     "pads of another rank": "h[N,O,H,W] = Conv<pads=[1,1]>(X[N,C,H,W], w[O,C,3,3])",
     "a transposed weight": "h = ConvTranspose(X[N,C,H,W], w[C+1,O,3,3])",
@@ -32,7 +32,7 @@ CONTRADICTIONS = {
     "a label of two sizes": 'h = Einsum<equation="nc,co->no">(X[N,C], w[C+1,O])',
     "a repetition of other axes": "h[N,O,H] = Tile(X[N,O,H], r{1,1})",
     "elements that come from nowhere": "h[N,O,H] = Reshape(X[N,H,2*O], r{N,O,H})",
-    "what is not there to be picked": "h = Gather<axis=1>(X[N,C,H], r{9,10,11,12,13,14,15,16})",
+    "what is not there to be picked": "h = Gather<axis=1>(X[N,C,H], r{0,1,2,3,4,5,6,7,8,9})",
     "a result of another shape": "h[N,O,H+1] = Relu(X[N,O,H])",
 }
 
@@ -44,9 +44,9 @@ def test_a_node_that_no_runtime_could_run_is_named(name: str) -> None:
         built = row(CONTRADICTIONS[name] + BEHIND)
     except onnx.shape_inference.InferenceError as error:
         pytest.fail(f"the row itself cannot be made: {error}")
-    refused(built, Reason.UNKNOWN_SHAPE, Reason.BAD_STATISTIC)
+    refused(built, Reason.CONTRADICTION)
     (site,) = fold(built.model).sites
-    assert "contradicts its own shapes" in (site.detail or "") or "parameters" in site.detail
+    assert "contradict" in (site.detail or "")
 
 
 @pytest.mark.parametrize("error", [IndexError, ValueError, KeyError, TypeError, AttributeError])

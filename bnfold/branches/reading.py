@@ -20,7 +20,7 @@ from bnfold.constants import FLOATS, Constant
 from bnfold.graph import Node, Value
 from bnfold.plan import Draft
 from bnfold.reasons import Reason, Refusal
-from bnfold.search import read_source
+from bnfold.search import read_source, require_consistent
 
 CHAIN = 8
 """How many operators in a row one branch may have."""
@@ -135,6 +135,8 @@ def family_of(chain: Chain) -> Family:
     """The family of a branch that has a linear operator. Raises Refusal."""
     node, base = chain.linear, chain.base
     assert node is not None
+    for one in chain.nodes:
+        require_consistent(one)
     first = next(n for n in reversed(chain.nodes) if n.op_type in LINEAR)
     if first.op_type in ("MatMul", "Gemm"):
         return product_family(Draft(first), base)
@@ -188,6 +190,7 @@ def read_branch(chain: Chain, family: Family, scale: Scale) -> Branch:
     linear = Linear.identity(family.channels, len(family.sizes))
     cost, operations = 0.0, 0
     for node in reversed(chain.nodes):
+        require_consistent(node)
         if node.op_type in LINEAR:
             op = LINEAR[node.op_type](Draft(node), linear.geometry.outputs, family)
             step = op.geometry.step
