@@ -502,7 +502,7 @@ def pooled(call: Call, x: Array, mean: Callable[[list[Any]], Any], fill: Any) ->
     return filled(values, seen.shape[: 2 + len(kernel)])
 
 
-LOWEST = -1000
+LOWEST = -9
 """What a maximum of nothing is here: any number will do that no fold moves."""
 
 
