@@ -31,6 +31,19 @@ def room_for(shape: Sequence[int], *parts: Array) -> None:
         raise Refusal(Reason.TOO_LARGE, f"an affine of {count} numbers would be needed")
 
 
+def joint_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all broadcast to. Raises Refusal where there is none.
+
+    Sizes that a file does not tell may turn out to be different ones on two ways to one value.
+    """
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        sizes = " and ".join("x".join(map(str, shape)) for shape in shapes)
+        sentence = f"the sizes {sizes} contradict each other"
+        raise Refusal(Reason.CONTRADICTION, sentence) from None
+
+
 @cache
 def constant(value: float, rank: int) -> Float64:
     """One number at a rank."""
@@ -77,6 +90,8 @@ class Affine:
         scale, shift = (np.asarray(a, np.float64) for a in (self.scale, self.shift))
         if scale.ndim != shift.ndim:
             raise ValueError(f"scale has rank {scale.ndim}, shift {shift.ndim}")
+        if not scale.size * shift.size:  # of no elements it is as good as any other
+            scale, shift = np.ones((1,) * scale.ndim), np.zeros((1,) * scale.ndim)
         for name, array in (("scale", scale), ("shift", shift)):
             array = collapse(array)
             array.flags.writeable = False
@@ -170,9 +185,10 @@ class Affine:
 
     def after(self, first: Affine) -> Affine:
         """Composition, `self(first(x))`: `(s2, t2) ∘ (s1, t1) = (s2*s1, s2*t1 + t2)`."""
+        parts = (self.scale, self.shift, first.scale, first.shift)
+        shape = joint_shape(*(part.shape for part in parts))
         if self.size * first.size > LARGEST:
-            parts = (self.scale, self.shift, first.scale, first.shift)
-            room_for(np.broadcast_shapes(*(part.shape for part in parts)), *parts)
+            room_for(shape, *parts)
         return Affine(self.scale * first.scale, self.scale * first.shift + self.shift)
 
     def inverse(self) -> Affine:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bnfold.constants import DEEPEST, Array, Constant, is_float
 from bnfold.graph import Graph, Value, folded
 from bnfold.plan import Draft, Plan
-from bnfold.reasons import no_contradiction
 from bnfold.rules.registry import Source
 from bnfold.vanishing import check_channels
 from bnfold.wholeness import is_addend
@@ -15,13 +14,12 @@ def store(graph: Graph, plan: Plan, source: Source) -> None:
     """Round every new constant to its type. Raises Refusal where one cannot be held, or would
     lose a channel."""
     for draft in plan.drafts.values():
-        with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
-            for index, constant in draft.constants.items():
-                draft.stored[index] = rounded(graph, constant)
-                if not is_addend(draft.op_type, index):
-                    keep_channels(graph, constant, draft.former(index), source)
-            if draft.bias is not None:
-                draft.stored_bias = rounded(graph, draft.bias)
+        for index, constant in draft.constants.items():
+            draft.stored[index] = rounded(graph, constant)
+            if not is_addend(draft.op_type, index):
+                keep_channels(graph, constant, draft.former(index), source)
+        if draft.bias is not None:
+            draft.stored_bias = rounded(graph, draft.bias)
 
 
 def rounded(graph: Graph, constant: Constant, *, is_costly: bool = False) -> Array | None:

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from bnfold.affine import Affine, room_for
+from bnfold.affine import Affine, joint_shape, room_for
 from bnfold.extents import SMALLEST_NORMAL, UNDERFLOW_SHARE, Extent
 from bnfold.reasons import Reason, Refusal
 
@@ -149,7 +149,7 @@ class Constant:
         """
         if not self.size:
             raise Refusal(Reason.UNKNOWN_SHAPE, "an empty parameter would have to hold an affine")
-        shape = np.broadcast_shapes(self.shape, affine.scale.shape, affine.shift.shape)
+        shape = joint_shape(self.shape, affine.scale.shape, affine.shift.shape)
         while len(shape) > self.rank and shape[0] == 1:
             shape = shape[1:]
         if shape == self.shape and affine.rank == self.rank:

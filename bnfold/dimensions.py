@@ -87,6 +87,15 @@ def same(node: Node, _: Known) -> Shapes:
     return [shape_at(node, 0)]
 
 
+def normalized(node: Node, _: Known) -> Shapes:
+    """That of the first input, with as many channels as there are scales."""
+    shape, scales = shape_at(node, 0), shape_at(node, 1)
+    by_element = node.version < 9 and not node.attributes.get("spatial", 1)
+    if shape is None or len(shape) < 2 or by_element or scales is None or len(scales) != 1:
+        return [shape]
+    return [merged(shape, (shape[0], scales[0], *shape[2:]))]
+
+
 def broadcast(node: Node, _: Known) -> Shapes:
     """The joint shape of all inputs."""
     shapes = [shape_at(node, i) for i in range(len(node.inputs))]
@@ -290,11 +299,11 @@ def sliced(node: Node, known: Known) -> Shapes:
     result = list(shape)
     for place, axis in enumerate(axes):
         start, end = (v[place] if v is not None else None for v in (starts, ends))
-        cut = window(start, end, 1 if steps is None else steps[place])
         size = shape[axis]
         result[axis] = None
-        if isinstance(size, int) and cut is not None:
-            result[axis] = len(range(size)[cut])
+        if isinstance(size, int):
+            cut = window(start, end, 1 if steps is None else steps[place], size)
+            result[axis] = None if cut is None else len(cut)
     return [tuple(result)]
 
 
@@ -442,7 +451,7 @@ def recurrent(_: Node, __: Known) -> Shapes:
 
 
 SAME = (
-    "Abs BatchNormalization Cast CastLike Ceil Celu Clip Cos CumSum DequantizeLinear Dropout Elu "
+    "Abs Cast CastLike Ceil Celu Clip Cos CumSum DequantizeLinear Dropout Elu "
     "Erf Exp Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity "
     "InstanceNormalization LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization "
     "MeanVarianceNormalization Mish Neg Not PRelu QuantizeLinear Reciprocal Relu Round Selu "
@@ -464,6 +473,7 @@ SHAPES: dict[str, Callable[[Node, Known], Shapes]] = {
     **dict.fromkeys(["Resize", "Upsample"], resized),
     **dict.fromkeys(["DepthToSpace", "SpaceToDepth"], rearranged),
     **dict.fromkeys(["LSTM", "GRU", "RNN"], recurrent),
+    "BatchNormalization": normalized,
     "Concat": joined,
     "Einsum": labelled,
     "Expand": expanded,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bnfold.graph import Dim, Node, Shape, Value
+from bnfold.slicing import is_ambiguous, taken
 
 Elements = tuple[Dim, ...]
 """A vector of integers of which each may be known, a symbol, or unknown."""
@@ -111,15 +112,15 @@ def sliced_elements(node: Node, known: Known) -> Elements | None:
         steps = (1,)
     if not starts or not ends or not steps:
         return None
-    cut = window(starts[0], ends[0], steps[0])
-    return None if cut is None else elements[cut]
+    cut = window(starts[0], ends[0], steps[0], len(elements))
+    return None if cut is None else tuple(elements[i] for i in cut)
 
 
-def window(start: Dim, end: Dim, step: Dim) -> slice | None:
-    """A slice, if all of it is known."""
-    if isinstance(start, int) and isinstance(end, int) and isinstance(step, int):
-        return slice(start, None if step < 0 and end <= -(1 << 31) else end, step)
-    return None
+def window(start: Dim, end: Dim, step: Dim, size: int) -> range | None:
+    """What a Slice takes, if all of it is known."""
+    if not (isinstance(start, int) and isinstance(end, int) and isinstance(step, int)):
+        return None
+    return None if not step or is_ambiguous(end, step) else taken(start, end, step, size)
 
 
 def computed_elements(node: Node, known: Known) -> Elements | None:

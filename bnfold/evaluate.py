@@ -12,6 +12,8 @@ import onnx
 
 from bnfold.constants import CACHED_ELEMENTS, DEEPEST, FLOATS, Array, Constant
 from bnfold.graph import Graph, Node, Shape
+from bnfold.nesting import has_subgraphs
+from bnfold.slicing import cut_out, is_ambiguous
 
 DETERMINISTIC = frozenset(
     (
@@ -24,6 +26,11 @@ DETERMINISTIC = frozenset(
     ).split()
 )
 """Operators of the default domain whose outputs are computed when all their inputs are known."""
+
+RANDOM = frozenset(
+    {"Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike"}
+)
+"""Operators that read something and make another thing each time, or may do so."""
 
 BROADCASTING = frozenset(
     (
@@ -43,12 +50,23 @@ LARGEST = 1 << 24
 def mark_constants(graph: Graph) -> None:
     """Mark every value that is constant; each is computed when somebody asks for it."""
     for node in sorted(graph.nodes, key=lambda n: n.position):
+        fix(node)
         if node.domain or node.op_type not in DETERMINISTIC or not node.outputs:
             continue
         if knows_inputs(node):
             for index, output in enumerate(node.outputs):
                 if output is not None and not output.is_constant:
                     output.put_off(partial(evaluate, node, index))
+
+
+def fix(node: Node) -> None:
+    """Note of what a node makes that it follows from constants, if it does."""
+    read = [value for value in node.inputs if value is not None]
+    follows = bool(read) and all(v.is_constant or v.is_fixed for v in read)
+    if follows and node.op_type not in RANDOM and not has_subgraphs(node.proto):
+        for output in node.outputs:
+            if output is not None:
+                output.is_fixed = True
 
 
 def knows_inputs(node: Node) -> bool:
@@ -206,7 +224,7 @@ def result_shape(node: Node, given: list[Constant]) -> tuple[int, ...]:
 def is_small(node: Node, constants: list[Constant | None]) -> bool:
     """Whether the output of a growing operator stays within reason."""
     known = [c.value() for c in constants if c is not None]
-    if any(array.dtype.kind == "c" for array in known):  # no size is complex
+    if any(array.dtype.kind in "cOSU" for array in known):  # no size is complex, or a text
         return False
     if node.op_type == "Range":
         start, limit, delta = (float(v) for v in known[:3])
@@ -217,7 +235,9 @@ def is_small(node: Node, constants: list[Constant | None]) -> bool:
     if node.op_type == "OneHot":
         return size * float(known[1].reshape(-1)[0]) < LARGEST
     if node.op_type == "Pad":
-        return size + float(np.abs(known[1]).sum()) * size < LARGEST
+        # Before opset 11 an attribute; 7 has both.
+        pads = known[1] if len(known) > 1 else np.array(node.attributes.get("pads", ()))
+        return size + float(np.abs(pads).sum()) * size < LARGEST
     return size * float(np.prod(np.maximum(known[1], 1), dtype=np.float64)) < LARGEST
 
 
@@ -252,10 +272,27 @@ def identity(_: Node, constants: list[Constant | None]) -> Array | None:
     return None if constants[0] is None else constants[0].value()
 
 
+def sliced(node: Node, constants: list[Constant | None]) -> Array | None:
+    """What a Slice takes, which the evaluator takes as Python would."""
+    arrays = [None if c is None else c.value() for c in constants]
+    if arrays[0] is None:
+        return None
+    bounds: list[list[int] | None] = [
+        None if a is None else [int(v) for v in a.reshape(-1)] for a in arrays[1:]
+    ]
+    bounds += [node.attributes.get(n) for n in ("starts", "ends", "axes")][len(bounds) :]
+    starts, ends, axes, steps = (*bounds, None) if len(bounds) < 4 else bounds
+    pairs = zip(ends or (), steps or (), strict=False)
+    if starts is None or ends is None or any(is_ambiguous(*pair) for pair in pairs):
+        return None
+    return cut_out(arrays[0], starts, ends, axes, steps)
+
+
 SIMPLE: dict[str, Callable[[Node, list[Constant | None]], Array | None]] = {
     "Shape": shape_of,
     "Size": size_of,
     "CastLike": cast_like,
     "Identity": identity,
+    "Slice": sliced,
 }
 """What needs no evaluator."""

@@ -99,6 +99,23 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         You named the node's output with --keep (keep= in the library), so it was left alone.
         """
     ),
+    Reason.NOT_EVALUATED: _explained(
+        """
+        A scale, bias, statistic or weight that the fold would have to change follows from
+        constants alone, and yet is not known here: an operator on the way to it is not evaluated,
+        or what it makes would be too large to hold. A normalization of a weight by its own
+        statistics is one too; it is no mistake of the export. Let a tool that evaluates constants
+        (onnxslim, or a session of ONNX Runtime that saves its optimized model) do that first.
+        """,
+        """
+        example (float[2,2,4] x) => (float[2,2,4] y)
+        <float[2,2,1] w = {1, 2, 3, 4}, float[2] one = {1, 1}, float[2] zero = {0, 0}> {
+          h = Conv(x, w)
+          scale = Hardmax(one)
+          y = BatchNormalization(h, scale, zero, zero, one)
+        }
+        """,
+    ),
     Reason.GRAPH_OUTPUT: _explained(
         """
         A tensor between the node and the weight is an output of the model, and folding would
@@ -292,6 +309,21 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         <float[2] one = {1, 1}, float[2] two = {2, 2}> {
           b = BatchNormalization(x, two, one, one, two)
           y = MatMul(b, b)
+        }
+        """,
+    ),
+    Reason.CONTRADICTION: _explained(
+        """
+        An operator on the way cannot run on what it reads: a weight is for another number of
+        channels, sizes do not broadcast, or the shape that the model tells of a tensor is not
+        what follows. The sentence says what does not fit. Most often the file was edited by a tool
+        that did not keep it whole: export it again, or drop its value infos.
+        """,
+        """
+        example (float[2,2,4] x) => (float[2,2,4] y)
+        <float[2,3,1] w = {1, 2, 3, 4, 5, 6}, float[2] one = {1, 1}, float[2] zero = {0, 0}> {
+          h = Conv(x, w)
+          y = BatchNormalization(h, one, zero, zero, one)
         }
         """,
     ),

@@ -21,7 +21,8 @@ def sums_to_one(value: Value | None, axis: int) -> bool:
         if node.domain or value is not node.outputs[0]:
             return False
         if node.op_type in NORMALIZED:
-            return is_normalized(node, axis)
+            # Of no elements the sum is 0.
+            return is_normalized(node, axis) and 0 not in (value.shape or ())
         before = axis_before(node, axis)
         if before is None:
             return False
@@ -42,7 +43,8 @@ def is_normalized(node: Node, axis: int) -> bool:
 
 def axis_before(node: Node, axis: int) -> int | None:
     """The axis of the first input that is `axis` of the output; None where it may not be kept."""
-    source, result = node.inputs[0], node.outputs[0]
+    source = node.inputs[0] if node.inputs else None
+    result = node.outputs[0]
     if source is None or result is None:
         return None
     if node.op_type == "Identity" or (node.op_type == "Dropout" and is_inference(node)):

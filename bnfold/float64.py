@@ -3,8 +3,8 @@
 One class an operator, named as ONNX names it, with the attributes of every opset; the arithmetic
 is in `bnfold.kernels` and `bnfold.recurrence`. An operator is here because the plain evaluator
 computes it slowly (Conv, pools, LeakyRelu), in float32 (Erf, Cast), for the newest opset only
-(Softmax, BatchNormalization), wrongly for some shapes (LRN, GlobalMaxPool), or without some of its
-attributes (LSTM, GRU, RNN, Scan).
+(Softmax, BatchNormalization), wrongly for some shapes or bounds (LRN, GlobalMaxPool, Slice), or
+without some of its attributes (LSTM, GRU, RNN, Scan).
 """
 
 # ruff: noqa: D101 -- the name of a class is the operator's, and the page above explains them all
@@ -22,6 +22,7 @@ from onnx.reference.op_run import OpRun
 
 from bnfold import kernels, recurrence
 from bnfold.recurrence import Activation, Cell
+from bnfold.slicing import cut_out
 
 Array = NDArray[Any]
 
@@ -285,6 +286,27 @@ class LeakyRelu(Kernel):
 class Softplus(Kernel):
     def _run(self, x: Array, **_: Any) -> tuple[Array]:
         return (np.logaddexp(0.0, x),)
+
+
+@_register
+class Slice(Kernel):
+    """Bounds are clamped as runtimes do; they are attributes before opset 10."""
+
+    def _run(
+        self,
+        x: Array,
+        *given: Array | None,
+        starts: Any = None,
+        ends: Any = None,
+        axes: Any = None,
+        **_: Any,
+    ) -> tuple[Array]:
+        bounds: list[Any] = [None if v is None else np.atleast_1d(v).tolist() for v in given]
+        bounds += [starts, ends, axes, None][len(bounds) :]
+        cut = cut_out(x, bounds[0], bounds[1], bounds[2], bounds[3])
+        if cut is None:
+            raise ValueError("the bounds of Slice do not fit together")
+        return (cut,)
 
 
 @_register

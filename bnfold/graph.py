@@ -50,6 +50,7 @@ class Value:
         "_constant",
         "_pending",
         "elem_type",
+        "is_fixed",
         "is_input",
         "is_output",
         "is_overridable",
@@ -72,6 +73,8 @@ class Value:
         """An initializer that a caller may replace: a graph input too."""
         self.is_stored = False
         """An initializer."""
+        self.is_fixed = False
+        """Made of constants alone, by whatever operators: no input has a part in it."""
         self._constant: Constant | None = None
         self._pending: Callable[[], Constant | None] | None = None
         self.shape: Shape | None = None
@@ -140,6 +143,7 @@ class Node:
     __slots__ = (
         "_attributes",
         "attributes_changed",
+        "contradiction",
         "domain",
         "inputs",
         "is_dirty",
@@ -163,6 +167,8 @@ class Node:
         self.outputs: list[Value | None] = []
         self.is_dirty = False
         self.attributes_changed: dict[str, Any] = {}
+        self.contradiction: str | None = None
+        """What in it does not fit together, empty where all does; None before anybody asked."""
         self._attributes: dict[str, Any] | None = None
 
     def __repr__(self) -> str:

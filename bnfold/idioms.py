@@ -22,7 +22,7 @@ def kernel_of(node: Node) -> str | None:
     if is_scalar(node):
         if any(near.op_type == "Erf" for near in around(node)):
             return "a GELU"
-        if any(gates(node, reader) for reader in readers(node)):
+        if is_quick_gelu(node):
             return "a QuickGELU"
         if any(near.op_type == "Tanh" for near in around(node)) and cubes(node):
             return "a GELU"
@@ -31,20 +31,23 @@ def kernel_of(node: Node) -> str | None:
     return None
 
 
+def is_quick_gelu(node: Node) -> bool:
+    """Whether it is the product in `x * Sigmoid(alpha * x)`."""
+    if node.op_type != "Mul":
+        return False
+    data = {v for v in node.inputs if v is not None and not v.is_constant}
+    gates = (reader for reader in readers(node) if reader.op_type == "Sigmoid")
+    return any(
+        product.op_type == "Mul" and data & set(product.inputs)
+        for gate in gates
+        for product in readers(gate)
+    )
+
+
 def is_scalar(node: Node) -> bool:
     """Whether the constant is one number."""
     constants = [v.constant for v in node.inputs if v is not None and v.is_constant]
     return any(constant is not None and constant.size == 1 for constant in constants)
-
-
-def gates(node: Node, sigmoid: Node) -> bool:
-    """Whether `x * Sigmoid(a * x)` is there, of which `node` is the inner product."""
-    x = {value for value in node.inputs if value is not None and not value.is_constant}
-    return (
-        node.op_type == "Mul"
-        and sigmoid.op_type == "Sigmoid"
-        and any(near.op_type == "Mul" and x & set(near.inputs) for near in readers(sigmoid))
-    )
 
 
 def producers(node: Node) -> Iterator[Node]:

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
+from bnfold import functions
 from bnfold.draws import RANDOM
+from bnfold.effort import effort
 from bnfold.float64 import Kernel, kernel_for
 from bnfold.nesting import all_nodes
 from bnfold.order import in_order, reads
@@ -60,7 +62,7 @@ class Judge:
             raise Unjudgeable(f"{', '.join(hopeless)} has no float64 evaluation")
         try:
             with _quiet():
-                self._evaluator = Evaluator(in_order(model))
+                self._evaluator = Evaluator(in_order(_with_bodies(model)))
         except Exception as error:  # the evaluator raises whatever it stumbles over
             raise Unjudgeable(_sentence(error)) from error
 
@@ -88,6 +90,14 @@ class Judge:
             _deadline.reset(token)
             _precision.reset(precision)
         return dict(zip(self._evaluator.output_names, values, strict=True))
+
+
+def _with_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its functions inlined: the plain evaluator knows no default of theirs, and
+    none that is called before it is defined."""
+    if not model.functions or effort(model) is None:  # inlined, it would have no end
+        return model
+    return functions.flattened(model)
 
 
 def _sentence(error: BaseException) -> str:

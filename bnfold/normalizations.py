@@ -60,9 +60,10 @@ class Normalizations:
 
     def __init__(self, model: StoredModel) -> None:
         wanted = functions.holding(model.proto, OPERATOR)
-        self.inlined = tuple(sorted(name for _, name in wanted))
-        """Functions that were replaced by their bodies: each call needs statistics of its own."""
         self.model = model.over(functions.inlined(model.proto, wanted)) if wanted else model
+        gone = wanted - functions.called(self.model.proto)
+        self.inlined = tuple(sorted(name for _, name in gone))
+        """Functions that were replaced by their bodies: each call needs statistics of its own."""
         self._graph = Graph(self.model.proto, self.model.weights, keep_overridable=True)
         infer_shapes(self._graph)
         mark_constants(self._graph)

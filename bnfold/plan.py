@@ -127,8 +127,7 @@ class Draft:
         value = self.value(index)
         constant = value.constant
         if constant is None:
-            what = "is a model input" if value.is_input else "is computed at run time"
-            raise Refusal(Reason.NOT_CONSTANT, f"{value.name} {what}")
+            raise unknown(value)
         return constant
 
     def former(self, index: int) -> Constant | None:
@@ -159,9 +158,43 @@ class Draft:
         """Whether the input's elements add up to one along an axis counted from the back."""
         return index not in self.constants and sums_to_one(self.node.inputs[index], axis)
 
+    def elem_type(self, index: int) -> int:
+        """ONNX's number for the input's type, 0 where it is not known."""
+        return self.value(index).elem_type
+
+    def is_fixed(self, index: int) -> bool:
+        """Whether the input follows from constants alone."""
+        return self.is_constant(index) or self.value(index).is_fixed
+
     def is_float(self, index: int) -> bool:
         """Whether the input is of a type that weights have."""
         return index in self.constants or self.value(index).is_float
+
+
+def unknown(value: Value) -> Refusal:
+    """The refusal for a value that is needed before run time."""
+    if value.is_input:
+        return Refusal(Reason.NOT_CONSTANT, f"{value.name} is a model input")
+    if not value.is_fixed:
+        return Refusal(Reason.NOT_CONSTANT, f"{value.name} is computed at run time")
+    node = first_unknown(value)
+    return Refusal(
+        Reason.NOT_EVALUATED,
+        f"{value.name} is computed from constants by {node.op_type} ({node.name}), "
+        "which is not evaluated",
+    )
+
+
+def first_unknown(value: Value) -> Node:
+    """The operator from which on nothing is known of a value that follows from constants."""
+    node = value.producer
+    assert node is not None
+    while True:
+        before = (v for v in node.inputs if v is not None and v.constant is None)
+        maker = next((v.producer for v in before if v.producer is not None), None)
+        if maker is None:
+            return node
+        node = maker
 
 
 def shape_of(value: Value) -> Shape:

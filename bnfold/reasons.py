@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 
 
@@ -14,11 +12,16 @@ class Reason(Enum):
     NOT_CONSTANT = ("BNF102", "not-constant", "a parameter is computed at run time")
     BAD_STATISTIC = ("BNF103", "bad-statistic", "a statistic is negative, zero or not finite")
     KEPT_BY_REQUEST = ("BNF104", "kept-by-request", "the caller asked to keep this node")
+    NOT_EVALUATED = (
+        "BNF105",
+        "not-evaluated",
+        "a parameter follows from constants, and is not computed here",
+    )
     GRAPH_OUTPUT = ("BNF201", "graph-output", "a tensor that would change is a model output")
     SHARED_VALUE = ("BNF202", "shared-value", "a tensor that would change has another reader")
     OPAQUE_OP = ("BNF203", "opaque-op", "an operator neither absorbs the affine nor carries it")
     NO_PRODUCER = ("BNF204", "no-producer", "the walk reached an input of the graph")
-    NOT_HOMOGENEOUS = ("BNF205", "not-homogeneous", "an operator carries only a positive scale")
+    NOT_HOMOGENEOUS = ("BNF205", "not-homogeneous", "an operator carries a scale but no shift")
     NEGATIVE_SCALE = ("BNF206", "negative-scale", "an operator needs a scale that is positive")
     CHANNEL_LOST = (
         "BNF207",
@@ -32,6 +35,11 @@ class Reason(Enum):
     SEARCH_LIMIT = ("BNF212", "search-limit", "the walk was ended before it was complete")
     CONFLICT = ("BNF213", "conflict", "two paths ask different things of one operator")
     TOO_LARGE = ("BNF214", "too-large", "the affine would hold far more numbers than the model")
+    CONTRADICTION = (
+        "BNF215",
+        "contradiction",
+        "a node does not fit what it reads, so that no runtime can run it",
+    )
     GEMM_BIAS = ("BNF301", "gemm-bias", "the product has no bias that can take the shift")
     PADDED_SHIFT = (
         "BNF302",
@@ -68,27 +76,6 @@ class Reason(Enum):
             if code.upper() == reason.code or code.lower() == reason.slug:
                 return reason
         raise KeyError(code)
-
-
-CONTRADICTIONS: tuple[type[Exception], ...] = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    TypeError,
-    ValueError,
-)
-"""What arithmetic on shapes raises where a node's shapes and attributes do not fit together."""
-
-
-@contextmanager
-def no_contradiction(node: str) -> Iterator[None]:
-    """Refuse a node that no runtime could run, in a `with` or as a decorator."""
-    try:
-        yield
-    except CONTRADICTIONS as error:
-        sentence = f"{node} contradicts its own shapes: {error}"
-        raise Refusal(Reason.UNKNOWN_SHAPE, sentence) from error
 
 
 class Refusal(Exception):

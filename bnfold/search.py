@@ -13,9 +13,10 @@ import numpy as np
 
 from bnfold.affine import Affine, Array
 from bnfold.bounds import LOST, lost
+from bnfold.contradictions import contradiction
 from bnfold.graph import Node, Value
 from bnfold.plan import Draft, Plan, Use
-from bnfold.reasons import Reason, Refusal, no_contradiction
+from bnfold.reasons import Reason, Refusal
 from bnfold.report import Direction
 from bnfold.rules.registry import BACKWARD, FORWARD, SOURCES, Source, Step, Steps
 
@@ -182,8 +183,7 @@ class Search:
             # The shift goes on; what a Max, say, holds against it takes the inverse.
             for affine in step.inputs.values():
                 self.check_digits(plan, f"an input of {node.name}", affine, self.source.result)
-        with no_contradiction(f"{node.op_type} ({node.name})"):
-            plan.take(node, step)
+        plan.take(node, step)
 
     # ---------------------------------------------------------------- producers
 
@@ -195,8 +195,7 @@ class Search:
         plan.change(value)
         node = value.producer
         if node is None:
-            reason = Reason.NOT_CONSTANT if value.is_overridable else Reason.NO_PRODUCER
-            raise Refusal(reason, f"{value.name} is an input of the graph")
+            raise without_producer(value)
         if uses[0][0].scope is not node.scope:
             raise Refusal(Reason.CAPTURED, f"{value.name} is made outside of the subgraph")
         self.tell_others(plan, value, affine, uses)
@@ -283,14 +282,30 @@ class Search:
 
 def answers(draft: Draft, ask: Callable[[], Steps]) -> tuple[Step, ...]:
     """A rule's answer as a sequence. Raises Refusal, also for a node that contradicts itself."""
-    with no_contradiction(f"{draft.op_type} ({draft.node.name})"):
-        steps = ask()
-        return (steps,) if isinstance(steps, Step) else tuple(steps)
+    require_consistent(draft.node)
+    steps = ask()
+    return (steps,) if isinstance(steps, Step) else tuple(steps)
+
+
+def require_consistent(node: Node) -> None:
+    """Refuse a node that no runtime could run."""
+    if found := contradiction(node):
+        sentence = f"{node.op_type} ({node.name}) contradicts its own shapes: {found}"
+        raise Refusal(Reason.CONTRADICTION, sentence)
 
 
 def opaque(draft: Draft, where: str) -> str:
     """The sentence for an operator without a rule."""
     return f"{draft.op_type} ({draft.node.name}) {where} it neither absorbs nor carries an affine"
+
+
+def without_producer(value: Value) -> Refusal:
+    """The refusal for a value that no node makes."""
+    if value.is_constant:
+        sentence = f"{value.name} is a constant, and what is made of it is not evaluated"
+        return Refusal(Reason.NOT_EVALUATED, sentence)
+    reason = Reason.NOT_CONSTANT if value.is_overridable else Reason.NO_PRODUCER
+    return Refusal(reason, f"{value.name} is an input of the graph")
 
 
 def shared(value: Value, others: list[Use]) -> Refusal:
@@ -305,5 +320,5 @@ def read_source(node: Node) -> Source | None:
     if reader is None:
         return None
     draft = Draft(node)
-    with no_contradiction(f"{draft.op_type} ({node.name})"):
-        return reader(draft) if draft.key in SOURCES else None
+    require_consistent(draft.node)
+    return reader(draft) if draft.key in SOURCES else None

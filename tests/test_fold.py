@@ -212,7 +212,7 @@ def test_the_untouched_weights_keep_their_bytes() -> None:
             "h = Gemm(X[N,C], w[C,O]); r = Relu(h); y = BN[O,+,0](r); z = Sin(h)",
         ),
         (Reason.OPAQUE_OP, "h = Sin(X[N,C]); n = BN[C,0](h); y = Tanh(n)"),
-        (Reason.NO_PRODUCER, "n = BN[C,0](X[N,C]); y = Gemm(Z[N,D], n)"),
+        (Reason.NO_PRODUCER, "n = BN[C,0](X[N,C]); y = Gemm(Z[D,N], n)"),
         (Reason.GRAPH_OUTPUT, "y = BN[C,0](X[N,C,H,W])"),
     ],
 )

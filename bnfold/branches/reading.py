@@ -19,8 +19,8 @@ from bnfold.branches.windows import Size, Window, window
 from bnfold.constants import FLOATS, Constant
 from bnfold.graph import Node, Value
 from bnfold.plan import Draft
-from bnfold.reasons import Reason, Refusal, no_contradiction
-from bnfold.search import read_source
+from bnfold.reasons import Reason, Refusal
+from bnfold.search import read_source, require_consistent
 
 CHAIN = 8
 """How many operators in a row one branch may have."""
@@ -131,11 +131,12 @@ class Family:
         return Scale(self.dtype.itemsize, positions)
 
 
-@no_contradiction("a branch")
 def family_of(chain: Chain) -> Family:
     """The family of a branch that has a linear operator. Raises Refusal."""
     node, base = chain.linear, chain.base
     assert node is not None
+    for one in chain.nodes:
+        require_consistent(one)
     first = next(n for n in reversed(chain.nodes) if n.op_type in LINEAR)
     if first.op_type in ("MatMul", "Gemm"):
         return product_family(Draft(first), base)
@@ -184,12 +185,12 @@ class Branch:
     """Multiply-adds of its operators for one position of the result."""
 
 
-@no_contradiction("a branch")
 def read_branch(chain: Chain, family: Family, scale: Scale) -> Branch:
     """What the chain computes. Raises Refusal where it is not of the family."""
     linear = Linear.identity(family.channels, len(family.sizes))
     cost, operations = 0.0, 0
     for node in reversed(chain.nodes):
+        require_consistent(node)
         if node.op_type in LINEAR:
             op = LINEAR[node.op_type](Draft(node), linear.geometry.outputs, family)
             step = op.geometry.step

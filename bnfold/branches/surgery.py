@@ -13,7 +13,6 @@ from bnfold.branches.linear import Linear
 from bnfold.branches.reading import Family
 from bnfold.constants import Constant
 from bnfold.graph import Graph, Node, Value
-from bnfold.reasons import no_contradiction
 
 Stored = tuple[Constant, Any]
 """A constant and what is written of it, in its own type."""
@@ -45,7 +44,6 @@ class Operator:
         return 1 + (self.rest is not None)
 
 
-@no_contradiction("a merged branch")
 def operator(
     graph: Graph, linear: Linear, family: Family, base: Value, model: Node | None
 ) -> Operator:

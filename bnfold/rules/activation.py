@@ -11,7 +11,7 @@ from bnfold.affine import Affine
 from bnfold.constants import FLOATS, Constant
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, commutes, forward, only
-from bnfold.rules.shared import Array, require_positive, require_scale
+from bnfold.rules.shared import Array, as_attribute, require_positive, require_scale
 
 # ------------------------------------------------------------------- nothing done
 
@@ -156,7 +156,7 @@ def moved_bounds(op: Operator, move: Callable[[float], Array]) -> Step:
             raise Refusal(Reason.CHANNEL_LOST, "Clip has one bound for all channels")
         new = values.reshape(-1)[0]
         if op.version < 11:
-            attributes[name] = float(new)
+            attributes[name] = as_attribute(op, float(new))
         else:
             index = 1 if name == "min" else 2
             old = op.constant(index)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bnfold.affine import Affine
+from bnfold.affine import Affine, joint_shape
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, forward, only
 from bnfold.rules.shared import (
@@ -98,8 +98,15 @@ def operand(op: Operator, index: int, rank: int) -> Array:
     return value.reshape((1,) * (rank - value.ndim) + value.shape)
 
 
+def product(first: Array, second: Array) -> Array:
+    """`first * second`. Raises Refusal where their sizes are different ones."""
+    joint_shape(first.shape, second.shape)
+    return np.asarray(first * second)
+
+
 def quotient(numerator: Array, denominator: Array) -> Array:
     """`numerator / denominator`, 0 where both are 0. Raises Refusal where only the latter is."""
+    joint_shape(numerator.shape, denominator.shape)
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     if ((denominator == 0) & (numerator != 0)).any():
         raise Refusal(Reason.ZERO_SCALE, "the fold would have to divide by a zero constant")
@@ -136,11 +143,11 @@ def mul_inputs(op: Operator, affines: Mapping[int, Affine]) -> list[Step]:
         first, second = (lifted(a, rank) for a in affines.values())
         require_scale(first, op)
         require_scale(second, op)
-        return [Step(outputs={0: Affine.of_scale(first.scale * second.scale)})]
+        return [Step(outputs={0: Affine.of_scale(product(first.scale, second.scale))})]
     (data, lost), *_ = affines.items()
     affine, other = lifted(lost, rank), 1 - data
     if op.is_constant(other):
-        shift = operand(op, other, rank) * affine.shift
+        shift = product(operand(op, other, rank), affine.shift)
         makers: list[Callable[[], Step]] = [
             lambda: Step(
                 inputs={other: fitted(op, other, affine.scale_part)},
@@ -173,7 +180,7 @@ def div(op: Operator, affine: Affine) -> list[Step]:
         )
     if not op.is_constant(1):
         require_scale(affine, op)
-    inner = affine.shift * operand(op, 1, affine.rank)
+    inner = product(affine.shift, operand(op, 1, affine.rank))
     return [Step(inputs={0: fitted(op, 0, Affine(affine.scale, inner))})]
 
 

@@ -20,6 +20,7 @@ from bnfold.rules.shared import (
     size_of,
     vector,
 )
+from bnfold.slicing import is_ambiguous, taken
 
 # ---------------------------------------------------------------------- Transpose
 
@@ -153,7 +154,11 @@ def picked(affine: Affine, axis: int, indices: Array, size: int) -> Affine:
     return Affine(spread(affine.scale, 1.0), spread(affine.shift, 0.0))
 
 
-def slices(op: Operator, rank: int) -> dict[int, slice]:
+Cut = tuple[int, int, int]
+"""Start, end and step."""
+
+
+def slices(op: Operator, rank: int) -> dict[int, Cut]:
     """What a Slice takes along each axis that it names. Raises Refusal."""
     if op.version < 10:
         starts, ends = op.attribute("starts"), op.attribute("ends")
@@ -163,13 +168,21 @@ def slices(op: Operator, rank: int) -> dict[int, slice]:
         starts, ends = vector(op, 1), vector(op, 2)
         axes = vector(op, 3) if op.has_input(3) else range(len(starts))
         steps = list(vector(op, 4)) if op.has_input(4) else [1] * len(starts)
-    cuts = zip(axes, starts, ends, steps, strict=True)
-    return {normal_axis(axis, rank): window(*cut) for axis, *cut in cuts}
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise Refusal(Reason.UNKNOWN_SHAPE, "the bounds of Slice do not fit together")
+    cuts = {normal_axis(axis, rank): (start, end, step)
+            for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)}  # fmt: skip
+    if len(cuts) < len(axes):
+        raise Refusal(Reason.UNKNOWN_SHAPE, "Slice names an axis twice")
+    return cuts
 
 
-def window(start: int, end: int, step: int) -> slice:
-    """As a Python slice; an end before the first element is None when counting down."""
-    return slice(start, None if step < 0 and end <= -(1 << 31) else end, step)
+def cut_indices(cut: Cut, size: int) -> Array:
+    """The elements that a Slice takes of an axis. Raises Refusal where runtimes differ."""
+    start, end, step = cut
+    if is_ambiguous(end, step):
+        raise Refusal(Reason.OPAQUE_OP, f"Slice counts down to {end}, which runtimes read apart")
+    return np.arange(size)[list(taken(start, end, step, size))]
 
 
 def sliced_axes(op: Operator, rank: int) -> set[int]:
@@ -189,7 +202,7 @@ def slice_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     affine = only(affines)
     for axis in sorted(sliced_axes(op, affine.rank) & affine.axes):
         size = max(affine.scale.shape[axis], affine.shift.shape[axis])
-        affine = affine.taken(np.arange(size)[slices(op, affine.rank)[axis]], axis)
+        affine = affine.taken(cut_indices(slices(op, affine.rank)[axis], size), axis)
     return Step(outputs={0: affine})
 
 
@@ -211,7 +224,7 @@ def spread_slice(op: Operator, affine: Affine, axes: set[int]) -> Step:
         if axis in axes:
             size = size_of(op.shape(0), axis, "the input of Slice")
             room_for([size], affine.scale, affine.shift)
-            affine = picked(affine, axis, np.arange(size)[cut], size)
+            affine = picked(affine, axis, cut_indices(cut, size), size)
     return Step(inputs={0: affine})
 
 
@@ -302,7 +315,7 @@ def tile_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     require_uniform(affine, [d for d, n in enumerate(counts) if n is None], "Tile")
 
     def repeat(array: Array) -> Array:
-        times = [n or 1 if s > 1 else 1 for n, s in zip(counts, array.shape, strict=True)]
+        times = [(n or 0) if s > 1 else 1 for n, s in zip(counts, array.shape, strict=True)]
         room_for([*array.shape, *times], array)
         return np.tile(array, times)
 

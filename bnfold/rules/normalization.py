@@ -19,13 +19,20 @@ from bnfold.rules.shared import (
     require_uniform,
     static,
 )
-from bnfold.rules.sources import BATCH_NORM, epsilon, is_by_element, require_inference
+from bnfold.rules.sources import (
+    BATCH_NORM,
+    check_shapes,
+    epsilon,
+    is_by_element,
+    require_inference,
+)
 
 
 @backward("BatchNormalization", attributes=BATCH_NORM)
 def batch_norm(op: Operator, affine: Affine) -> Step:
     """`gamma' = s gamma`, `beta' = s beta + t`."""
     require_inference(op)
+    check_shapes(op)
     whole = of_parameters(affine, op)
     return Step(inputs={1: whole.scale_part, 2: whole})
 
@@ -35,8 +42,6 @@ def of_parameters(affine: Affine, op: Operator) -> Affine:
     if not is_by_element(op):
         return Affine(*per_channel(affine, 1, op))
     require_uniform(affine, [0], op.op_type)
-    if op.constant(1).rank != affine.rank - 1:
-        raise Refusal(Reason.UNKNOWN_SHAPE, "spatial=0 and parameters of another rank")
     return affine.moved(lambda a: a.reshape(a.shape[1:]))
 
 
@@ -44,6 +49,7 @@ def of_parameters(affine: Affine, op: Operator) -> Affine:
 def batch_norm_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     """`gamma' = s gamma`, `beta' = beta + gamma (t - (1 - s) mean) / sqrt(var + epsilon)`."""
     require_inference(op)
+    check_shapes(op)
     whole = of_parameters(only(affines), op)
     scale, shift = whole.scale, whole.shift
     gamma, beta, mean, var = (op.constant(i) for i in range(1, 5))

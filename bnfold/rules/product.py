@@ -360,7 +360,11 @@ def einsum_averages(op: Operator, data: int) -> bool:
     summed = set("".join(operands)) - set(result)
     if len(summed) != 1 or not summed <= set(operands[data]) & set(other):
         return False
-    return op.sums_to_one(1 - data, other.index(summed.pop()) - len(other))
+    label = summed.pop()
+    sizes = [op.shape(i)[operands[i].index(label)] for i in range(2)]
+    if sizes[0] is None or sizes[0] != sizes[1]:  # one of them may be 1, and be broadcast
+        return False
+    return op.sums_to_one(1 - data, other.index(label) - len(other))
 
 
 @forward("Einsum", attributes="equation")
@@ -395,10 +399,10 @@ def einsum_of_shift(op: Operator, data: int, shift: Array) -> Affine:
     weight = op.constant(1 - data)
     sizes = dict(zip(other, weight.shape, strict=True))
     for axis, label in enumerate(term):
-        if label not in sizes:
+        if sizes.get(label, 1) == 1:  # then the data tells how often the shift is summed
             summed = label not in result
             size = size_of(op.shape(data), axis, "the operand") if summed else None
-            sizes[label] = size or shift.shape[axis]
+            sizes[label] = shift.shape[axis] if size is None else size
     filled = np.broadcast_to(shift, [sizes[label] for label in term])
     equation = f"{term},{other}->{result}"
     return Affine.of_shift(np.asarray(np.einsum(equation, filled, weight.exact())))

@@ -57,6 +57,13 @@ def count(op: Operator) -> int:
     return int(np.prod([size_of(shape, axis, "the input") for axis in reduced_axes(op)]))
 
 
+def require_elements(op: Operator) -> None:
+    """Refuse to reduce nothing to one number, which is whatever the operator begins with."""
+    shape = op.shape(0)
+    if any(shape[axis] == 0 for axis in reduced_axes(op)):
+        raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} reduces an axis without elements")
+
+
 @backward("ReduceMean", attributes=REDUCE)
 def mean(op: Operator, affine: Affine) -> Step:
     """The mean of affines is the affine of the mean."""
@@ -75,6 +82,7 @@ def total(op: Operator, affine: Affine) -> Step:
     moved = before(op, affine)
     if affine.is_pure_scale:
         return Step(inputs={0: moved})
+    require_elements(op)
     return Step(inputs={0: Affine(moved.scale, moved.shift / count(op))})
 
 
@@ -90,6 +98,7 @@ def total_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
 
 def turned(op: Operator, affine: Affine) -> str | None:
     """ReduceMax for ReduceMin and the reverse where all scales are negative."""
+    require_elements(op)
     if (affine.scale < 0).all():
         return "ReduceMin" if op.op_type == "ReduceMax" else "ReduceMax"
     require_positive(affine, op)
@@ -109,9 +118,16 @@ def extremum_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     return Step(outputs={0: behind(op, affine)}, op_type=turned(op, affine))
 
 
+def require_norm(op: Operator) -> None:
+    """Refuse a norm over no axis: to some it is the value, to some its magnitude."""
+    if not reduced_axes(op) and op.shape(0):
+        raise Refusal(Reason.OPAQUE_OP, f"{op.op_type} over no axis")
+
+
 @backward("ReduceL1 ReduceL2", attributes=REDUCE)
 def norm(op: Operator, affine: Affine) -> Step:
     """`s |x| = |s x|` for s >= 0."""
+    require_norm(op)
     require_scale(affine, op)
     require_positive(affine, op)
     return Step(inputs={0: before(op, affine)})
@@ -120,6 +136,7 @@ def norm(op: Operator, affine: Affine) -> Step:
 @forward("ReduceL1 ReduceL2", attributes=REDUCE)
 def norm_input(op: Operator, affines: Mapping[int, Affine]) -> Step:
     """`|s x| = |s| |x|`."""
+    require_norm(op)
     affine = only(affines)
     require_scale(affine, op)
     return Step(outputs={0: behind(op, affine).moved(np.abs)})

@@ -53,6 +53,9 @@ class Operator(Protocol):
     def is_constant(self, index: int) -> bool:
         """Whether the input is known before run time."""
 
+    def is_fixed(self, index: int) -> bool:
+        """Whether the input follows from constants alone, known or not."""
+
     def constant(self, index: int) -> Constant:
         """The input's value. Raises Refusal (NOT_CONSTANT)."""
 
@@ -64,6 +67,9 @@ class Operator(Protocol):
 
     def is_float(self, index: int) -> bool:
         """Whether the input is of a type that weights have."""
+
+    def elem_type(self, index: int) -> int:
+        """ONNX's number for the input's type, 0 where it is not known."""
 
     def sums_to_one(self, index: int, axis: int) -> bool:
         """Whether the input's elements add up to one along an axis, whatever the model reads.

@@ -11,7 +11,7 @@ from bnfold.affine import Affine, room_for
 from bnfold.constants import Constant
 from bnfold.reasons import Reason, Refusal
 from bnfold.rules.registry import Operator, Step, backward, commutes, forward, only
-from bnfold.rules.shared import Array, require_scale, require_uniform, vector
+from bnfold.rules.shared import Array, as_attribute, require_scale, require_uniform, vector
 
 # ------------------------------------------------------------------------- resize
 
@@ -111,7 +111,7 @@ def new_fill(op: Operator, value: float) -> dict[str, Any]:
     if value == fill_value(op):
         return {}
     if op.version < 11:
-        return {"attributes": {"value": value}}
+        return {"attributes": {"value": as_attribute(op, value)}}
     if not op.has_input(2):
         raise Refusal(Reason.PADDED_SHIFT, "Pad fills in zeros that the affine would move")
     old = op.constant(2)

@@ -47,6 +47,8 @@ def borders(source: Shape, target: Shape) -> list[tuple[int, int]]:
 
 def reshaped(affine: Affine, source: Shape, target: Shape) -> Affine:
     """The affine of `Reshape(x)` from that of x. Raises Refusal where it cannot be told."""
+    if 0 in source or 0 in target:  # of no elements it is as good as any other
+        return Affine.identity(len(target))
     chain = borders(source, target)
     groups = [(i, k, j, m) for (i, j), (k, m) in pairwise(chain) if (i, j) != (k, m)]
 
@@ -148,7 +150,7 @@ def named_axes(op: Operator, rank: int) -> list[int] | None:
     axes = op.attribute("axes")
     if axes is None and op.has_input(1):
         axes = vector(op, 1)
-    return None if axes is None else sorted(normal_axis(a, rank) for a in axes)
+    return None if axes is None else sorted({normal_axis(a, rank) for a in axes})
 
 
 def squeezed_axes(op: Operator) -> list[int]:

@@ -15,6 +15,9 @@ from bnfold.rules.registry import Dim, Operator, Shape, Step
 
 Array = NDArray[Any]
 
+DOUBLE = 11
+"""ONNX's number for the type float64."""
+
 
 def normal_axis(axis: int, rank: int) -> int:
     """The axis counted from the front. Raises Refusal when there is no such axis."""
@@ -114,6 +117,22 @@ def vector(op: Operator, index: int) -> tuple[int, ...]:
             Reason.UNSUPPORTED_DTYPE, f"input {index} of {op.op_type} holds no whole numbers"
         )
     return tuple(int(v) for v in values)
+
+
+def as_attribute(op: Operator, value: float) -> float:
+    """A number as an attribute keeps it, which is in float32. Raises Refusal where it is not held.
+
+    Beside data of a narrower or the same type that is the one rounding that any parameter has.
+    """
+    with np.errstate(all="ignore"):
+        kept = float(np.float32(value))
+    if np.isfinite(value) and not np.isfinite(kept):
+        raise Refusal(Reason.OVERFLOW, f"an attribute of {op.op_type} would pass float32")
+    if kept != value and op.elem_type(0) in (0, DOUBLE):
+        raise Refusal(
+            Reason.UNSUPPORTED_DTYPE, f"an attribute of {op.op_type} holds float32 alone"
+        )
+    return value
 
 
 def combined(

@@ -32,6 +32,11 @@ def require_inference(op: Operator) -> None:
         trains = any(op.declares_output(i) for i in range(1, op.output_count))
     else:
         trains = bool(op.attribute("training_mode", 0))
+    if trains and op.is_fixed(0):
+        raise Refusal(
+            Reason.NOT_EVALUATED,
+            f"{op.op_type} normalizes a constant by its own statistics, and is not evaluated",
+        )
     if trains:
         raise Refusal(Reason.TRAINING_MODE, f"{op.op_type} uses the statistics of the batch")
 
@@ -45,11 +50,9 @@ def batch_norm(op: Operator) -> Source:
     require_inference(op)
     rank = data_rank(op)
     parameters = [op.constant(i).exact() for i in range(1, 5)]
-    if len({p.shape for p in parameters}) > 1:
-        raise Refusal(Reason.BAD_STATISTIC, "the parameters have different shapes")
+    check_shapes(op)
     check_statistics(parameters, epsilon(op))
     gamma, beta, mean, var = (placed(p, op, rank) for p in parameters)
-    check_channels(gamma, op)
     scale = gamma / np.sqrt(var + epsilon(op))
     typical = np.abs(mean) + np.sqrt(np.abs(var))
     result = np.abs(beta) + np.abs(scale) * np.sqrt(np.abs(var))
@@ -62,8 +65,8 @@ def data_rank(op: Operator) -> int:
         rank = len(op.shape(0))
     except Refusal:
         rank = len(op.output_shape())
-    if rank < 2:
-        raise Refusal(Reason.UNKNOWN_SHAPE, f"a batch normalization of rank {rank}")
+    if not rank:
+        raise Refusal(Reason.BAD_STATISTIC, "a single number has no channels")
     return rank
 
 
@@ -83,22 +86,26 @@ def is_by_element(op: Operator) -> bool:
 def placed(parameter: Any, op: Operator, rank: int) -> Any:
     """`(C,) -> (1, C, 1, ...)`; before opset 9 with `spatial=0` one value an element."""
     if is_by_element(op):
-        shape = op.shape(0)[1:]
-        if not all(isinstance(d, int) for d in shape):
-            raise Refusal(Reason.UNKNOWN_SHAPE, "spatial=0 and a shape that is not known")
-        return parameter.reshape(1, *shape)
-    if parameter.ndim != 1:
-        raise Refusal(Reason.BAD_STATISTIC, "the parameters are not vectors")
-    return parameter.reshape(1, -1, *(1,) * (rank - 2))
+        return parameter.reshape(1, *parameter.shape)
+    return parameter.reshape(1, -1, *(1,) * (rank - 2)) if rank > 1 else parameter
 
 
-def check_channels(parameter: Any, op: Operator) -> None:
-    """Refuse a parameter that is not of the input's size."""
-    for axis, (size, dim) in enumerate(zip(parameter.shape, op.shape(0), strict=True)):
-        if axis and size != 1 and isinstance(dim, int) and dim != size:
-            raise Refusal(
-                Reason.BAD_STATISTIC, f"{size} parameters for {dim} elements along axis {axis}"
-            )
+def check_shapes(op: Operator) -> None:
+    """Refuse parameters that are not one value a channel, or with `spatial=0` an element.
+
+    A vector without a batch has one channel.
+    """
+    shapes = {op.constant(i).shape for i in range(1, 5)}
+    if len(shapes) > 1:
+        raise Refusal(Reason.BAD_STATISTIC, "the parameters have different shapes")
+    (shape,), rank = shapes, data_rank(op)
+    wanted = op.shape(0)[1:] if is_by_element(op) else op.shape(0)[1:2] if rank > 1 else (1,)
+    if len(shape) != len(wanted):
+        what = "one an element" if is_by_element(op) else "vectors"
+        raise Refusal(Reason.BAD_STATISTIC, f"the parameters are not {what}")
+    for size, dim in zip(shape, wanted, strict=True):
+        if isinstance(dim, int) and dim != size:
+            raise Refusal(Reason.BAD_STATISTIC, f"{size} parameters for {dim} elements")
 
 
 # --------------------------------------------------------------------- arithmetic

@@ -94,6 +94,11 @@ CASES = {
 }
 
 REFUSALS = {
+    "a bound that float32 does not hold": (
+        Reason.UNSUPPORTED_DTYPE,
+        """@opset=10 @type=double h = Conv(X[N,C,H], w[O,C,1]); g = Clip<min=-0.5,max=0.5>(h);
+        y = BN[O,+,1](g)""",
+    ),
     "a shift through Relu": (
         Reason.NOT_HOMOGENEOUS,
         "x = BN[C,+](X[N,C,H,W]); r = Relu(x); y = Sin(r)",

@@ -5,6 +5,24 @@ from rowtests import RowTests
 from bnfold.reasons import Reason
 
 CASES = {
+    "Slice/forward/a start before the beginning": """
+        x = Mul(X[N,K], k[1,K]); g = Slice(x, s{-99}, e{-99}, a{1}, t{-1});
+        y = MatMul(g, w[1,O])""",
+    "Slice/backward/a start before the beginning": """
+        h = MatMul(X[N,C], w[C,K]); g = Slice(h, s{-99}, e{-99}, a{1}, t{-2});
+        y = Mul(g, k[1])""",
+    "Slice/forward/clamped on both sides": """
+        x = BN[C,0](X[N,C,H]); g = Slice(x, s{99}, e{-9223372036854775808}, a{1}, t{-1});
+        y = Conv(g, w[O,C,1])""",
+    "Slice/backward/clamped on both sides": """
+        h = Conv(X[N,C,H], w[O,C,1]); g = Slice(h, s{-99}, e{9223372036854775807}, a{1}, t{2});
+        y = BN[O//2](g)""",
+    "Squeeze/backward/an axis named twice": """@runtime
+        h = Conv(X[N,C,1], w[O,C,1]); g = Squeeze(h, a{2,-1}); y = BN[O](g)""",
+    "Split/backward/a part of nothing": """
+        h = Conv(X[N,C,H], w[O,C,1]); g, _e = Split<axis=1>(h, s{O,0}); y = BN[O](g)""",
+    "Concat/forward/beside nothing": """
+        x = BN[C,0](X[N,C,H]); g = Concat<axis=1>(x, E[N,0,H]); y = Conv(g, w[O,C,1])""",
     "Transpose/backward": """
         h = MatMul(X[N,H,W,C], w[C,O]); t = Transpose<perm=[0,3,1,2]>(h); y = Mul(t, s[O,1,1])""",
     "Transpose/backward/all reversed": """
@@ -114,6 +132,11 @@ CASES = {
 }
 
 REFUSALS = {
+    "a Slice that counts down to the largest number": (
+        Reason.OPAQUE_OP,
+        """x = BN[C,0](X[N,C,H]); g = Slice(x, s{-1}, e{9223372036854775807}, a{1}, t{-1});
+        y = Relu(g)""",
+    ),
     "one part of a join takes nothing": (
         Reason.GRAPH_OUTPUT,
         """h = Conv(X[N,C,H,W], w[O,C,3,3]); m = Concat<axis=1>(h, Z[N,D,H-2,W-2]);

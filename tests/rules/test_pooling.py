@@ -5,6 +5,19 @@ from rowtests import RowTests
 from bnfold.reasons import Reason
 
 CASES = {
+    "MaxPool/backward/gaps that padding cannot fill": """
+        h = Conv(X[N,C,T+3], w[O,C,1]);
+        g = MaxPool<kernel_shape=[2],dilations=[2],pads=[1,1]>(h); y = BN[O,+](g)""",
+    "MaxPool/forward/of any size": """
+        x = BN[C,+](X[N,C,h,w]);
+        g = MaxPool<kernel_shape=[3,3],strides=[2,2],pads=[1,1,1,1]>(x);
+        y = Conv(g, w[O,C,1,1])""",
+    "MaxPool/backward/same padding with gaps": """
+        h = Conv(X[N,C,T+3], w[O,C,1]);
+        g = MaxPool<kernel_shape=[3],dilations=[2],auto_pad="SAME_UPPER">(h); y = BN[O,+](g)""",
+    "AveragePool/backward/a mean of nothing is scaled": """
+        @opset=19 @teeth="all of it is 0" h = Conv(X[N,C,2], w[O,C,2]);
+        g = AveragePool<kernel_shape=[2],dilations=[2],pads=[1,1]>(h); y = BN[O,+,0](g)""",
     "MaxPool/backward": """
         h = Conv(X[N,C,H,W], w[O,C,3,3]); p = MaxPool<kernel_shape=[2,2]>(h); y = BN[O,+,z](p)""",
     "MaxPool/backward/pads, strides, dilations": """
@@ -84,6 +97,31 @@ CASES = {
 }
 
 REFUSALS = {
+    "a maximum of padding alone": (
+        Reason.PADDED_SHIFT,
+        """h = Conv(X[N,C,2], w[O,C,2]);
+        g = MaxPool<kernel_shape=[2],dilations=[2],pads=[1,1]>(h); y = BN[O,+,0](g)""",
+    ),
+    "a maximum of padding alone, forward": (
+        Reason.PADDED_SHIFT,
+        """x = BN[C,+,0](X[N,C,2]); g = MaxPool<kernel_shape=[2],dilations=[3],pads=[1,1]>(x);
+        y = Conv(g, w[O,C,1])""",
+    ),
+    "gaps over an axis of any size": (
+        Reason.PADDED_SHIFT,
+        """x = BN[C,+](X[N,C,l]); y = MaxPool<kernel_shape=[2],dilations=[2],pads=[1,1]>(x);
+        z = Conv(y, w[O,C,1])""",
+    ),
+    "a mean of padding alone": (
+        Reason.PADDED_SHIFT,
+        """@opset=19 h = Conv(X[N,C,2], w[O,C,2]);
+        g = AveragePool<kernel_shape=[2],dilations=[2],pads=[1,1]>(h); y = BN[O,+](g)""",
+    ),
+    "a last window behind the end": (
+        Reason.PADDED_SHIFT,
+        """h = Conv(X[N,C,3], w[O,C,1]);
+        g = MaxPool<kernel_shape=[2],strides=[3],pads=[1,1],ceil_mode=1>(h); y = BN[O,+,0](g)""",
+    ),
     "a negative scale through MaxPool": (
         Reason.NEGATIVE_SCALE,
         """h = Conv(X[N,C,H,W], w[O,C,3,3]); p = MaxPool<kernel_shape=[2,2]>(h);

@@ -5,6 +5,9 @@ from rowtests import RowTests
 from bnfold.reasons import Reason
 
 CASES = {
+    "Einsum/forward/a weight that is broadcast along what is summed": """
+        @kept=y x = Add(X[N,C], q[1]); h = Einsum<equation="nc,co->no">(x, w[1,O]);
+        y = Add(h, b[O])""",
     "Gemm/backward": "h = Gemm(X[N,C], w[C,O]); y = BN[O](h)",
     "Gemm/backward/alpha and beta": """
         h = Gemm<alpha=0.5, beta=-2.0>(X[N,C], w[C,O], c[O]); y = BN[O](h)""",
@@ -194,6 +197,15 @@ CASES = {
 }
 
 REFUSALS = {
+    "a weight of 1 beside an axis of any size": (
+        Reason.UNKNOWN_SHAPE,
+        """x = Add(X[N,c], q[1]); y = Einsum<equation="nc,co->no">(x, w[1,O])""",
+    ),
+    "an attention to nothing": (
+        Reason.WRONG_AXIS,
+        """v = Conv(X[N,C,H], w[O,C,1]); f = Slice(v, s{0}, e{0}, a{2});
+        p = Softmax<axis=1>(Q[N,0,H]); h = MatMul(f, p); y = BN[O](h)""",
+    ),
     "a constant along the rows": (
         Reason.GRAPH_OUTPUT,
         "h = MatMul(X[N,T,C], w[C,O]); y = Mul(h, s[T,1])",

@@ -5,6 +5,14 @@ from rowtests import RowTests
 from bnfold.reasons import Reason
 
 CASES = {
+    "ReduceSum/forward/an axis named twice": """@runtime
+        x = Add(X[N,K], q[1,1]); g = ReduceSum<keepdims=1>(x, a{1,-1}); y = MatMul(g, w[1,O])""",
+    "ReduceMean/backward/an axis named twice": """@runtime
+        h = Conv(X[N,C,H,W], w[O,C,1,1]); g = ReduceMean<keepdims=0>(h, a{3,-1,2});
+        y = BN[O](g)""",
+    "ReduceSum/backward/an axis named twice": """@runtime
+        h = Conv(X[N,C,H,W], w[O,C,1,1]); g = ReduceSum<keepdims=0>(h, a{3,-1,2});
+        y = BN[O](g)""",
     "ReduceMean/backward": """
         h = Conv(X[N,C,H,W], w[O,C,3,3]); r = ReduceMean(h, a{2,3}); y = BN[O](r)""",
     "ReduceMean/backward/dimensions that go": """
@@ -63,6 +71,21 @@ CASES = {
 }
 
 REFUSALS = {
+    "a norm over no axis": (
+        Reason.OPAQUE_OP,
+        """x = Mul(X[N,C,H], k-[1]); g = ReduceL1<noop_with_empty_axes=1>(x);
+        y = Conv(g, w[O,C,1])""",
+    ),
+    "a sum over nothing": (
+        Reason.OPAQUE_OP,
+        """h = Conv(X[N,C,H], w[O,C,1]); f = Slice(h, s{0}, e{0}, a{2});
+        g = ReduceSum<keepdims=0>(f, a{2}); y = BN[O](g)""",
+    ),
+    "a maximum over nothing": (
+        Reason.OPAQUE_OP,
+        """h = Conv(X[N,C,H], w[O,C,1]); f = Slice(h, s{0}, e{0}, a{2});
+        g = ReduceMax<keepdims=0>(f, a{2}); y = BN[O,+](g)""",
+    ),
     "a mean over the channels": (
         Reason.CHANNEL_LOST,
         "x = BN[C](X[N,C,H,W]); r = ReduceMean(x, a{1}); y = Conv(r, w[O,1,3,3])",

@@ -89,6 +89,11 @@ CASES = {
 }
 
 REFUSALS = {
+    "a fill that float32 does not hold": (
+        Reason.UNSUPPORTED_DTYPE,
+        """@opset=10 @type=double h = Conv(X[N,C,H], w[O,C,1]);
+        g = Pad<pads=[0,0,1,0,0,1],value=0.5>(h); y = BN[O,+,1](g)""",
+    ),
     "a shift through a crop": (
         Reason.NOT_HOMOGENEOUS,
         """x = Add(X[N,C,H,W], t[C,1,1]);

@@ -276,8 +276,8 @@ class Grower:
             alpha, beta = self.draw.pick([1.0, 0.5]), self.draw.pick([1.0, 2.0])
             return self.node("Gemm", inputs, result, transB=flipped, alpha=alpha, beta=beta)
         if kind == "Einsum" and len(shape) == 3:
-            equation = "abc,cd->abd"
-            return self.node("Einsum", [x, self.weight(inner, out)], result, equation=equation)
+            equation, rows = "abc,cd->abd", 1 if self.chance(20) else inner  # 1 is broadcast
+            return self.node("Einsum", [x, self.weight(rows, out)], result, equation=equation)
         if self.chance(20):  # from the left, over the axis before
             result = (*shape[:-2], out, inner)
             return self.node("MatMul", [self.weight(out, shape[-2]), x], result)
@@ -392,6 +392,14 @@ class Grower:
         extra: dict[str, int] = {"p": 1} if kind == "LpPool" else {}
         if kind == "AveragePool":
             extra = {"count_include_pad": self.draw.integer(0, 1)}
+        if kind == "MaxPool" and self.chance(
+            20
+        ):  # gaps, over short axes with padding on both sides
+            kernel, pads = [2] * len(spatial), [1] * 2 * len(spatial)
+            gaps = [self.draw.integer(1, s + 1) for s in spatial]
+            sizes = [s + 2 - gap for s, gap in zip(spatial, gaps, strict=True)]
+            return self.node(kind, [x], (*shape[:2], *sizes), kernel_shape=kernel, pads=pads,
+                             dilations=gaps)  # fmt: skip
         result = (*shape[:2], *sizes)
         return self.node(kind, [x], result, kernel_shape=kernel, pads=pads, **extra)
 
@@ -407,7 +415,8 @@ class Grower:
         keep = self.draw.integer(0, 1)
         result = tuple(1 if d == axis else s for d, s in enumerate(shape) if d != axis or keep)
         kind = self.draw.pick(kinds)
-        return self.node(kind, [x, self.vector(axis)], result, keepdims=keep)
+        named = [axis, axis - len(shape)] if self.chance(20) else [axis]  # the same one twice
+        return self.node(kind, [x, self.vector(*named)], result, keepdims=keep)
 
     def resize(self, x: str) -> str | None:
         """Twice as high."""
@@ -472,8 +481,11 @@ class Grower:
             result = tuple(len(picks) if d == axis else s for d, s in enumerate(shape))
             return self.node("Gather", [x, self.vector(*picks)], result, axis=axis)
         start, step = self.draw.integer(0, size - 1), self.draw.pick([1, 2, -1])
-        end = size if step > 0 else -size - 1
-        taken = len(range(size)[start : end if step > 0 else None : step])
+        taken = len(range(start, size if step > 0 else -1, step))
+        if self.chance(30):  # from beyond an end, which is the end
+            start, taken = (-size - 3, -(-size // step)) if step > 0 else (-size - 3, 1)
+        largest = self.draw.pick([size, (1 << 63) - 1])
+        end = largest if step > 0 else self.draw.pick([-size - 1, -(1 << 63)])
         parts = [self.vector(v) for v in (start, end, axis, step)]
         result = tuple(taken if d == axis else s for d, s in enumerate(shape))
         return self.node("Slice", [x, *parts], result)

@@ -11,7 +11,7 @@ so `Functions` gives rational stand-ins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -502,9 +502,16 @@ def pooled(call: Call, x: Array, mean: Callable[[list[Any]], Any], fill: Any) ->
     return filled(values, seen.shape[: 2 + len(kernel)])
 
 
+LOWEST = -9
+"""What a maximum of nothing is here: any number will do that no fold moves."""
+
+
 @operator("MaxPool")
 def max_pool(call: Call, x: Array) -> Array:
-    return pooled(call, x, max, OUTSIDE)
+    def largest(row: list[Any]) -> Any:
+        return max(row, default=Fraction(LOWEST))
+
+    return pooled(call, x, largest, OUTSIDE)
 
 
 @operator("AveragePool")
@@ -553,7 +560,7 @@ def reduction(call: Call, x: Array, given: Array | None = None) -> Array:
         if call.get("noop_with_empty_axes", 0):
             return x
         axes = list(range(x.ndim))
-    axes = sorted(a % x.ndim for a in axes)
+    axes = sorted({a % x.ndim for a in axes})
     rest = [a for a in range(x.ndim) if a not in axes]
     count = int(np.prod([x.shape[a] for a in axes]))
     flat = x.transpose([*rest, *axes]).reshape(-1, count)
@@ -764,13 +771,20 @@ def slice_(call: Call, x: Array, *given: Array | None) -> Array:
     starts, ends, axes, steps = (call.integers(n, g) for n, g in zip(names, inputs, strict=True))
     assert starts is not None
     assert ends is not None
-    cuts = [slice(None)] * x.ndim
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = axes[place] if axes is not None else place
         step = steps[place] if steps is not None else 1
-        to_front = step < 0 and end < -x.shape[axis]
-        cuts[axis] = slice(start, None if to_front else end, step)
-    return x[tuple(cuts)]
+        x = np.take(x, list(counted(start, end, step, x.shape[axis])), axis)
+    return x
+
+
+def counted(start: int, end: int, step: int, size: int) -> Iterator[int]:
+    """The places from start to end, of which those beyond the axis count as its edge."""
+    at, stop = (bound + size if bound < 0 else bound for bound in (start, end))
+    at = max(0, min(at, size - 1 if step < 0 else size))
+    while 0 <= at < size and (at < stop if step > 0 else at > stop):
+        yield at
+        at += step
 
 
 @operator("Gather")
