@@ -70,14 +70,13 @@ def data_file(owner: str, location: str, model_path: Path) -> Path:
         allowed = not linked and any(map(path.is_relative_to, folders))
         mode = path.stat().st_mode if allowed else 0
     except FileNotFoundError:
-        raise ModelError(
-            f"{place} does not exist, and tensor `{owner}` has its data there",
-            f"put the data file beside {model_path.name}",
-        ) from None
+        raise _missing(owner, place, model_path) from None
     except (OSError, ValueError, RuntimeError):  # RuntimeError: a loop of links, before 3.13
         raise _unusable(owner, location) from None
     if not allowed:
         raise _outside(owner, location, model_path)
+    if stat.S_ISDIR(mode):
+        raise _missing(owner, place, model_path)
     if not stat.S_ISREG(mode):
         raise ModelError(
             f"{place} is not a regular file, and tensor `{owner}` has its data there",
@@ -88,7 +87,7 @@ def data_file(owner: str, location: str, model_path: Path) -> Path:
 
 def _refuse_location(owner: str, location: str, model_path: Path) -> None:
     """Raise ModelError for a location that is no plain path below the model's folder."""
-    if not location or "\0" in location or not PurePosixPath(location).name:
+    if "\0" in location:
         raise _unusable(owner, location)
     if ".." in re.split(r"[/\\]", location) or PurePosixPath(location).is_absolute():
         raise _outside(owner, location, model_path)
@@ -99,7 +98,14 @@ def _refuse_location(owner: str, location: str, model_path: Path) -> None:
 def _folders_on_the_way(location: str, model_path: Path) -> list[Path]:
     """The folders between the model's own and the data file."""
     between = list((model_path.parent / location).parents)
-    return between[: between.index(model_path.parent)]
+    return between[: between.index(model_path.parent)] if PurePosixPath(location).name else []
+
+
+def _missing(owner: str, place: Path, model_path: Path) -> ModelError:
+    return ModelError(
+        f"{place} does not exist, and tensor `{owner}` has its data there",
+        f"put the data file beside {model_path.name}",
+    )
 
 
 def _unusable(owner: str, location: str) -> ModelError:
