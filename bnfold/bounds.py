@@ -61,8 +61,10 @@ from bnfold.rules.registry import Source
 
 CANCELS = 2.0**10
 """A condition from which on a fold is flagged: ten bits of its weights cancel."""
-RESOLVED = 2.0**-4
-"""The largest bound with which 16 bits resolve a result; half as much is flagged in any type."""
+RESOLVED = {2.0**-11: 2.0**-4, 2.0**-8: 2.0**-3}
+"""The largest bound with which float16 and bfloat16 resolve a result, by unit of rounding."""
+COARSE = 2.0**-5
+"""A bound from which on a fold is flagged, in any type."""
 AMPLIFIES = 1e6
 """A scale from which on a fold is flagged, whatever the statistics say of its input."""
 
@@ -107,7 +109,7 @@ def rounding(source: Source, unit: float, lost: float = 0.0) -> Rounding:
 
 def cancels(known: float | None, unit: float) -> bool:
     """Whether a condition is to be flagged: by itself, or by what its type leaves of a result."""
-    return known is not None and (known >= CANCELS or known * unit >= RESOLVED / 2)
+    return known is not None and (known >= CANCELS or known * unit >= COARSE)
 
 
 def in_a_row(conditions: Iterable[float | None]) -> float | None:

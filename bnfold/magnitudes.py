@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bnfold.bounds import LOST, RESOLVED, UNITS, condition, unit
+from bnfold.bounds import LOST, RESOLVED, condition, unit
 from bnfold.constants import FLOATS
 from bnfold.extents import LARGEST, SMALLEST_NORMAL
 from bnfold.graph import Dim, Shape, Value
@@ -96,7 +96,7 @@ def source_type(plan: Plan, source: Source) -> np.dtype[np.generic]:
 def check_bound(bound: float | None, unit: float) -> None:
     """Raises Refusal where weights of 16 bits, of this unit of rounding, would not resolve an
     affine."""
-    if bound is not None and bound > RESOLVED and unit >= UNITS["float16"]:
+    if bound is not None and bound > RESOLVED.get(unit, np.inf):
         sentence = f"rounding to 16 bits may change {bound:.2g} of the result's magnitude"
         raise Refusal(Reason.ILL_CONDITIONED, sentence)
 

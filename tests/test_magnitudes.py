@@ -152,7 +152,7 @@ def test_a_bound_that_the_type_does_not_resolve(body: str, name: str) -> None:
     """Above the stated bound the fold stays; above half of it it is flagged."""
     unit = UNITS[name]
     for share, verdict in ((1.5, "kept"), (0.7, "folded")):
-        mean = np.full(4, RESOLVED * share / unit / 2)
+        mean = np.full(4, RESOLVED[unit] * share / unit / 2)
         site = fold(network(body, name, mean=mean)).sites[-1]
         assert site.verdict == verdict
         assert site.flagged == (verdict == "folded")
