@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import locations
 import numpy as np
 import onnx
 import pytest
@@ -152,55 +153,16 @@ def test_data_of_another_model_stays(path: Path) -> None:
     assert "other.onnx.data" in names(path.parent)
 
 
-HOSTILE = {
-    "leaves and returns": "../{folder}/w.bin",
-    "leaves": "../w.bin",
-    "backslashes": "..\\w.bin",
-    "absolute": "{absolute}",
-    "a drive": "C:\\w.bin",
-    "through a linked folder": "linked/w.bin",
-    "a linked file": "outside.bin",
-    "a pipe": "pipe",
-    "a device": "device",
-    "a folder": "sub",
-    "nothing": "",
-}
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every name below a folder, with the bytes of regular files."""
-    return {
-        str(p.relative_to(folder)): p.read_bytes() if p.is_file() and not p.is_symlink() else None
-        for p in folder.rglob("*")
-    }
-
-
 @posix
-@pytest.mark.parametrize("attack", HOSTILE)
+@pytest.mark.parametrize("attack", locations.LOCATIONS)
 @pytest.mark.parametrize("operation", ["save", "optimize", "recalibrate", "certificate"])
 def test_hostile_locations(tmp_path: Path, attack: str, operation: str) -> None:
     """A location that is no plain path below the model's folder is refused; nothing changes."""
-    home = tmp_path / "home" / "net"
-    (home / "sub").mkdir(parents=True)
-    precious = np.ones((64, 64), np.float32).tobytes()
-    for place in (home / "w.bin", home.parent / "w.bin", home / "sub" / "w.bin"):
-        place.write_bytes(precious)
-    (home / "linked").symlink_to(home.parent)
-    (home / "outside.bin").symlink_to(home.parent / "w.bin")
-    (home / "device").symlink_to("/dev/zero")
-    os.mkfifo(home / "pipe")
-    location = HOSTILE[attack].format(folder=home.name, absolute=home / "w.bin")
-    model = network()
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
-    path = home / "m.onnx"
-    path.write_bytes(model.SerializeToString())
-    before = contents(tmp_path)
+    path = locations.planted(tmp_path, network(), attack)
+    before = locations.contents(tmp_path)
     with pytest.raises(BnfoldError):
         run_on_itself(operation, path)
-    assert contents(tmp_path) == before
+    assert locations.contents(tmp_path) == before
 
 
 def run_on_itself(operation: str, path: Path) -> None:
