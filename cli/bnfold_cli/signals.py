@@ -59,11 +59,13 @@ class Ear:
         """The exit code of what was interrupted."""
         return interrupted(signal.SIGINT if self.first is None else self.first)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _hear(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.is_deaf or now < self._again_at:
             return
         self.first = self.first or number
+        if is_importing(frame) and self._comes_again():
+            return
         self._again_at = now + PATIENCE_S
         raise Interrupt
 
@@ -73,10 +75,26 @@ class Ear:
             sys.__unraisablehook__(what)
             return
         self._again_at = 0.0
-        if hasattr(signal, "setitimer") and not self.is_deaf:
-            self._is_late = True
-            signal.signal(signal.SIGALRM, self._hear)
-            signal.setitimer(signal.ITIMER_REAL, SOON_S)
+        if not self.is_deaf:
+            self._comes_again()
+
+    def _comes_again(self) -> bool:
+        """Hear the same signal once more, soon; whether the system can do that."""
+        if not hasattr(signal, "setitimer"):
+            return False
+        self._is_late = True
+        signal.signal(signal.SIGALRM, self._hear)
+        signal.setitimer(signal.ITIMER_REAL, SOON_S)
+        return True
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being loaded: some in native code crash at an interrupt meanwhile."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 EAR = Ear()

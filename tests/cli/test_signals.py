@@ -225,3 +225,29 @@ sys.exit(tidily(work))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=20)
     assert (done.returncode, done.stderr) == (143, b"")
+
+
+def test_an_interrupt_within_an_import(tmp_path: Path) -> None:
+    """Native modules may crash at an interrupt while they load: it waits until that is over."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "time.sleep(0.1)\n"
+        "print('loaded', flush=True)\n"
+    )
+    script = """
+import sys, time
+from bnfold_cli.signals import tidily
+
+def work():
+    import slow
+    time.sleep(30)
+    return 0
+
+sys.exit(tidily(work))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, timeout=20
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (129, b"loaded\n", b"")
