@@ -17,8 +17,8 @@ GROUPS = {
     "values": "affine constants effort equation errors explanations extents inference moments "
     "nesting nodewise pool reasons report target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
-    "graph": "dimensions elements evaluate facts functions graph idioms seams sequences shapes "
-    "writing",
+    "graph": "canonical dimensions elements evaluate facts functions graph idioms seams "
+    "sequences shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
     "proof": "baseline batches chunks comparison cpus culprit decisions draws equivalence "
