@@ -15,10 +15,11 @@ from bnfold import functions
 from bnfold.apply import commit, store
 from bnfold.bounds import Rounding, rounding, unit
 from bnfold.branches import Merging
-from bnfold.dimensions import extend_shapes, size_arithmetic
+from bnfold.dimensions import extend_shapes
 from bnfold.effort import effort
 from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
+from bnfold.features import size_arithmetic
 from bnfold.graph import Graph, Node, Value
 from bnfold.idioms import kernel_of
 from bnfold.modelio import open_model

@@ -17,7 +17,7 @@ GROUPS = {
     "values": "affine constants effort equation errors explanations extents inference moments "
     "nesting nodewise pool reasons report target timings weights",
     "files": "external files layout modelio order publishing skeleton stored validation wire",
-    "graph": "canonical dimensions elements evaluate facts functions graph idioms seams "
+    "graph": "canonical dimensions elements evaluate facts features functions graph idioms seams "
     "sequences shapes writing",
     "rules": "rules",
     "engine": "apply bounds branches folding normalizations plan search",
