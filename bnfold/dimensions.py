@@ -13,7 +13,7 @@ from typing import Any
 
 from bnfold.elements import Known, shape_at, window
 from bnfold.equation import read_equation
-from bnfold.graph import SHAPE_READERS, Dim, Graph, Node, Shape, Value
+from bnfold.graph import Dim, Graph, Node, Shape, Value
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators, of which onnx knows no shapes."""
@@ -39,19 +39,6 @@ def extend_shapes(graph: Graph) -> None:
             if value is not None and shape is not None:
                 value.shape = merged(value.shape, shape)
                 take_type(node, value)
-
-
-def size_arithmetic(graph: Graph) -> set[Node]:
-    """The nodes that compute with sizes alone: what follows from shapes and constants.
-
-    They are no features: a rounding there would change a shape.
-    """
-    nodes: set[Node] = set()
-    for node in sorted(graph.nodes, key=lambda n: n.position):
-        makers = [v.producer for v in node.inputs if v is not None and not v.is_constant]
-        if node.op_type in SHAPE_READERS or (makers and all(m in nodes for m in makers)):
-            nodes.add(node)
-    return nodes
 
 
 def is_static(value: Value) -> bool:

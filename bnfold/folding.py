@@ -15,10 +15,11 @@ from bnfold import arguments, functions
 from bnfold.apply import commit, store
 from bnfold.bounds import Rounding, rounding, unit
 from bnfold.branches import Merging
-from bnfold.dimensions import extend_shapes, size_arithmetic
+from bnfold.dimensions import extend_shapes
 from bnfold.effort import effort
 from bnfold.errors import InputError
 from bnfold.evaluate import mark_constants
+from bnfold.features import size_arithmetic
 from bnfold.graph import Graph, Node, Value
 from bnfold.idioms import kernel_of
 from bnfold.keeping import check_plan
@@ -185,7 +186,8 @@ class Folding:
         self.removed_movement = 0
 
     def run(self) -> None:
-        """Merge parallel branches, fold, and again where a fold has made branches meet.
+        """Merge parallel branches, fold, take out movement that is left, and all again until
+        none of them finds anything: each may bring together what another one waits for.
 
         Branches come first: a fold that reaches through them would take their form away.
         """
@@ -195,11 +197,16 @@ class Folding:
         if self.merging:
             self.merging.run()
         self.fold()
-        while self.merging and self.merging.run():
+        while self.close() | (self.merging is not None and self.merging.run()):
             self.fold()
         self.note_merged()
-        if self.movement:
-            self.removed_movement = close(self.graph, self.seams)
+
+    def close(self) -> bool:
+        """Take out movement that undoes itself where affines went; whether there was any."""
+        seams, self.seams = self.seams, {}
+        removed = close(self.graph, seams) if self.movement else 0
+        self.removed_movement += removed
+        return removed > 0
 
     def sources(self) -> list[Node]:
         """All nodes that may be affines, in order."""
@@ -324,7 +331,7 @@ class Folding:
         self.graph.flush()
         unchecked = self.model.weights.unchecked
         return FoldResult(
-            sites=tuple(self.sites[node] for node in self.origins if node in self.sites),
+            sites=tuple(self.sites[node] for node in sorted(self.sites, key=lambda n: n.line)),
             nodes_before=self.nodes_before,
             nodes_after=sum(1 for _ in self.graph.nodes),
             opset=self.graph.opsets.get("", 0),

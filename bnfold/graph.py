@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
+from bnfold.canonical import number
 from bnfold.constants import FLOATS, Array, Constant
 from bnfold.nesting import subgraphs
 from bnfold.weights import Weights
@@ -147,6 +148,7 @@ class Node:
         "domain",
         "inputs",
         "is_dirty",
+        "line",
         "op_type",
         "outputs",
         "position",
@@ -155,10 +157,11 @@ class Node:
         "version",
     )
 
-    def __init__(self, proto: NodeProto, scope: Scope, position: Position, version: int) -> None:
+    def __init__(self, proto: NodeProto, scope: Scope, line: Position, version: int) -> None:
         self.proto = proto
         self.scope = scope
-        self.position = position
+        self.line = self.position = line
+        """Where it stands in the file, and when its turn is; both after what it reads from."""
         self.version = version
         """The opset of its domain."""
         self.op_type: str = proto.op_type
@@ -209,6 +212,7 @@ class Scope:
 
     __slots__ = (
         "added",
+        "holder",
         "is_reordered",
         "nodes",
         "orphans",
@@ -218,9 +222,11 @@ class Scope:
         "values",
     )
 
-    def __init__(self, proto: GraphProto, parent: Scope | None) -> None:
+    def __init__(self, proto: GraphProto, holder: Node | None) -> None:
         self.proto = proto
-        self.parent = parent
+        self.holder = holder
+        """The node that the subgraph is an attribute of; None for the whole graph."""
+        self.parent = None if holder is None else holder.scope
         self.is_reordered = False
         """Nodes were taken out or put in since the protobuf was read."""
         self.orphans: dict[Value, None] = {}
@@ -270,11 +276,13 @@ class Graph:
         self._counter = 0
         self._shared: dict[tuple[Any, ...], Value] = {}
         self.root = self._read(model.graph, None)
+        number(self.scopes)
 
     # ------------------------------------------------------------------ reading
 
-    def _read(self, proto: GraphProto, parent: Scope | None) -> Scope:
-        scope = Scope(proto, parent)
+    def _read(self, proto: GraphProto, holder: Node | None) -> Scope:
+        scope = Scope(proto, holder)
+        parent = scope.parent
         self.scopes.append(scope)
         for tensor in proto.initializer:
             value = scope.own(tensor.name)
@@ -325,7 +333,7 @@ class Graph:
         if node.op_type == "Constant" and not node.domain:
             node.outputs[0].constant = constant_of(node, self.weights)  # type: ignore[union-attr]
         for subgraph in subgraphs(proto):
-            self._read(subgraph, scope)
+            self._read(subgraph, node)
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -432,9 +440,9 @@ class Graph:
         """A new node of the default domain right after another one."""
         proto = onnx.helper.make_node(op_type, [], [], **attributes)
         self._counter += 1
-        # A longer position comes right after its prefix; the newest of several comes first.
-        position = (*place.position, -self._counter)
-        node = Node(proto, place.scope, position, self.opsets[""])
+        # What is longer comes right after its prefix; the newest of several comes first.
+        node = Node(proto, place.scope, (*place.line, -self._counter), self.opsets[""])
+        node.position = (*place.position, -self._counter)
         for index, value in enumerate(inputs):
             node.inputs.append(value)
             if value is not None:

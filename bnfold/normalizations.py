@@ -115,7 +115,7 @@ class Normalizations:
     def _read(self) -> Iterator[Normalization]:
         """Every node that can be dealt with, in the order of the graph; the others are refused."""
         levels: dict[str, int] = {}
-        for node in sorted(self._graph.nodes, key=lambda node: node.position):
+        for node in sorted(self._graph.nodes, key=lambda node: node.line):
             is_ours = node.op_type == OPERATOR and not node.domain
             if node.scope is not self._graph.root:
                 if is_ours:

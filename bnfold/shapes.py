@@ -35,7 +35,8 @@ def infer_shapes(graph: Graph) -> None:
         # A graph that inference stumbles on is still folded by what its value infos say.
         return
     for scope, proto in zip(graph.scopes, graphs(inferred.graph), strict=True):
-        for info in proto.value_info:
+        # An output that the file leaves open is told its shape as any other value is.
+        for info in (*proto.value_info, *proto.output):
             value = scope.values.get(info.name)
             if value is not None:
                 describe(value, info)

@@ -22,7 +22,7 @@ def write_scope(scope: Scope, weights: Weights) -> None:
         if node.is_dirty:
             write_node(node)
     if scope.is_reordered:
-        protos = [n.proto for n in sorted(scope.nodes, key=lambda n: n.position)]
+        protos = [n.proto for n in sorted(scope.nodes, key=lambda n: n.line)]
         del proto.node[:]
         proto.node.extend(protos)
     delete_where(proto.initializer, lambda tensor: tensor.name in scope.unread)

@@ -19,8 +19,8 @@ GROUPS = {
     "timings visible weights",
     "files": "external files layout modelio order pipes publishing regular scratch skeleton "
     "stored validation wire",
-    "graph": "contradictions dimensions elements evaluate facts graph idioms seams sequences "
-    "shapes wholeness writing",
+    "graph": "canonical contradictions dimensions elements evaluate facts features graph idioms "
+    "seams sequences shapes wholeness writing",
     "rules": "rules",
     "engine": "apply bounds branches folding keeping magnitudes normalizations plan search "
     "vanishing",
