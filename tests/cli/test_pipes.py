@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,17 @@ def run(folder: Path, script: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
+ROUTES = ["- <M", "/dev/stdin <M", "/proc/self/fd/0 <M", "<(cat M)", "/dev/fd/7 7<M", "L <M"]
+AT_ONCE = {("- <M", "small"), ("/dev/stdin <M", "large"), ("<(cat M)", "small")}
+"""What is tried at every change: each case starts six processes, and routes share their code."""
+
+
 @pytest.mark.parametrize(
-    "named", ["- <M", "/dev/stdin <M", "/proc/self/fd/0 <M", "<(cat M)", "/dev/fd/7 7<M", "L <M"]
+    ("named", "size"),
+    [
+        pytest.param(*case, marks=() if case in AT_ONCE else pytest.mark.slow)
+        for case in product(ROUTES, ("small", "large"))
+    ],
 )
 def test_a_model_over_a_pipe(folder: Path, named: str, size: str) -> None:
     """Whatever stands for a descriptor is read whole, and proven in child processes as well."""
@@ -169,12 +178,25 @@ ASCII = {
     "PYTHONCOERCECLOCALE": "0",
     "PYTHONIOENCODING": "ascii",
 }
+LOCALES: dict[str, dict[str, str]] = {"a UTF-8 locale": {}, "the C locale": ASCII}
+QUICK_NAMES = {("latin-1", "a UTF-8 locale"), ("UTF-8", "the C locale")}
+"""What is tried at every change; each case starts a dozen processes."""
 NAMES = {"latin-1": b"lat\xe9", "UTF-8": "größe→".encode(), "control": b"a\x1b[2Jb\n"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
-@pytest.mark.parametrize("locale", [{}, ASCII], ids=["UTF-8 locale", "C locale"])
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize(
+    ("name", "locale"),
+    [
+        pytest.param(
+            NAMES[name],
+            LOCALES[locale],
+            marks=() if (name, locale) in QUICK_NAMES else pytest.mark.slow,
+            id=f"{name} in {locale}",
+        )
+        for name, locale in product(NAMES, LOCALES)
+    ],
+)
 def test_names_of_any_bytes(folder: Path, name: bytes, locale: dict[str, str]) -> None:
     """A legal file name is one in every locale: read, run, written, certified, reported."""
     os.rename(folder / "large.onnx", os.fsencode(folder) + b"/" + name + b".onnx")
