@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -22,7 +23,7 @@ from bnfold.errors import BnfoldError, OutputError
 from bnfold.files import whole_or_nothing
 from bnfold.modelio import load_model, open_model, save_model
 from bnfold.pipeline import optimize
-from bnfold.publishing import retained
+from bnfold.publishing import drafted, retained
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and forks")
 
@@ -321,7 +322,9 @@ def test_full_disk(path: Path, limit: int, copies: bool, monkeypatch: pytest.Mon
     assert load_model(path) == network()
 
 
-STEPS = """
+CALLS = "replace rename link unlink mkdir rmdir fsync open chmod pwrite copy_file_range".split()
+STEPS = f"""
+CALLS = {CALLS}
 import os, sys
 from pathlib import Path
 from bnfold.modelio import open_model, save_model
@@ -338,8 +341,7 @@ def dying(call):
         return call(*args, **keywords)
     return counted
 
-CALLS = "replace rename link unlink mkdir rmdir fsync open chmod pwrite copy_file_range"
-for name in CALLS.split():
+for name in CALLS:
     setattr(os, name, dying(getattr(os, name)))
 save_model(open_model(source), target, external=kind)
 """
@@ -371,10 +373,14 @@ assert code in (0, 9), code
 
 @posix
 @pytest.mark.parametrize("kind", [True, False])
-@pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data"])
-def test_ended_at_every_step(path: Path, old: str, kind: bool) -> None:
-    """A process that ends before any one of its calls to the system leaves a whole model."""
-    external(path, 1.0, location=old)
+@pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data", None])
+def test_ended_at_every_step(path: Path, old: str | None, kind: bool) -> None:
+    """A process that ends before any one of its calls to the system leaves a whole model, be
+    the data of the one before bnfold's own or not."""
+    if old is None:
+        save_model(network(1), path, external=True)
+    else:
+        external(path, 1.0, location=old)
     source = external(path.with_name("source.onnx"), 2.0, "source.data")
     script = [sys.executable, "-c", FORKS, STEPS, CHECK]
     done = subprocess.run(
@@ -383,6 +389,102 @@ def test_ended_at_every_step(path: Path, old: str, kind: bool) -> None:
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 8, "few steps were seen"
     assert load_model(path) == network(2)
+
+
+@posix
+@pytest.mark.parametrize("kind", [True, False])
+def test_interrupted_at_every_step(path: Path, kind: bool) -> None:
+    """An interrupt at any call to the system leaves the old model or the new, and nothing else."""
+    external(path.with_name("source.onnx"), 2.0, "source.data")
+    source = open_model(path.with_name("source.onnx"))
+    outcomes = set()
+    for calls in range(1000):
+        save_model(network(1), path, external=True)
+        is_interrupted = interrupted_after(calls, lambda: save_model(source, path, external=kind))
+        made = load_model(path)
+        assert made in (network(1), network(2))
+        data = ["net.onnx.data"] if kind or made == network(1) else []
+        assert names(path.parent) == ["net.onnx", *data, "source.data", "source.onnx"], calls
+        outcomes.add((is_interrupted, made == network(2)))
+        if not is_interrupted:
+            break
+    assert outcomes == {(True, False), (True, True), (False, True)}
+
+
+def interrupted_after(calls: int, work: Callable[[], object]) -> bool:
+    """Do some work, and be interrupted when so many calls to the system were made."""
+    left = calls
+
+    def counting(call: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **keywords: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return call(*args, **keywords)
+
+        return counted
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(os, name, counting(getattr(os, name)))
+            work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return False
+
+
+@pytest.mark.parametrize("name", ["twin", "transition", "net.onnx.data", "a.data"])
+def test_any_name(path: Path, name: str) -> None:
+    """No name of a model is one that bnfold needs for itself on the way."""
+    target = path.with_name(name)
+    for value in (1, 2):
+        save_model(network(value), target, external=True)
+        assert load_model(target) == network(value)
+        assert names(path.parent) == [name, f"{name}.data"]
+
+
+def test_a_model_that_cannot_take_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data, which was there before it, goes again."""
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == path:
+            raise PermissionError(13, "Permission denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match="Permission denied"):
+        save_model(network(), path, external=True)
+    assert names(path.parent) == []
+
+
+def test_a_name_that_is_taken_meanwhile(path: Path) -> None:
+    """What appears in the place of the model or of its data while it is made stays."""
+    for taken in ("net.onnx", "net.onnx.data"):
+        with drafted(path, force=taken == "net.onnx.data") as draft:
+            draft.write(open_model(network()), external=True)
+            path.with_name(taken).write_bytes(b"mine")
+            with pytest.raises(OutputError, match="already exists"):
+                draft.publish()
+        assert names(path.parent) == [taken]
+        assert path.with_name(taken).read_bytes() == b"mine"
+        path.with_name(taken).unlink()
+
+
+@posix
+def test_a_link_to_nothing_is_no_output(path: Path) -> None:
+    """It is not written through, whether overwriting is allowed or not."""
+    path.symlink_to("elsewhere/net.onnx")
+    path.with_name("other.onnx").symlink_to("gone.onnx")
+    for name in ("net.onnx", "other.onnx"):
+        with pytest.raises(OutputError, match="is a link to nothing"):
+            save_model(network(), path.with_name(name), force=True)
+    assert names(path.parent) == ["net.onnx", "other.onnx"]
 
 
 KILLED = textwrap.dedent("""
