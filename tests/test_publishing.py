@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -535,6 +537,71 @@ def test_killed(path: Path) -> None:
 def test_killed_a_hundred_times(path: Path) -> None:
     """The same, a hundred times."""
     assert kill_at_random(path, 100, seed=2) > 10
+
+
+SIGNALS = {"KILL": -signal.SIGKILL, "TERM": 143, "HUP": 129} if os.name == "posix" else {}
+COMMAND = "optimize net.onnx --in-place --no-bench --samples 2 --certificate proof.json --force"
+MOMENTS = 40
+"""At how many moments of a run each signal comes."""
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIGNALS)
+def test_ended_at_any_moment_of_a_run(tmp_path: Path, name: str) -> None:
+    """A command that replaces its model leaves it as it was or folded, and only by KILL a trace:
+    the moments are spread over the time that a run takes, from its start to its end."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    temporary.mkdir()
+    plain = save_for_runs(home)
+    started = time.monotonic()
+    assert run_in(home, temporary).wait() == 0
+    takes = time.monotonic() - started
+    folded = load_model(home / "net.onnx")
+    seen = []
+    for moment in range(MOMENTS):
+        shutil.rmtree(home)
+        save_for_runs(home)
+        process = run_in(home, temporary)
+        time.sleep(takes * moment / MOMENTS)
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        code = process.wait(60)
+        made = load_model(home / "net.onnx")
+        assert made in (plain, folded)
+        assert (home / "thesis.docx").read_bytes() == b"mine"
+        if (home / "proof.json").exists():
+            assert made == folded
+            json.loads((home / "proof.json").read_bytes())
+        if name == "KILL":
+            shutil.rmtree(temporary)
+            temporary.mkdir()
+        else:
+            expected = {"net.onnx", "net.onnx.data", "thesis.docx"}
+            assert {*names(home)} - {"proof.json"} == expected
+            assert not any(temporary.iterdir())
+        seen.append(code)
+    unheard = -getattr(signal, f"SIG{name}")  # by a process that could not yet listen
+    assert set(seen) <= {0, unheard, SIGNALS[name]}
+    assert seen.count(SIGNALS[name]) > MOMENTS // 2, "the moments are not within the run"
+
+
+def save_for_runs(home: Path) -> onnx.ModelProto:
+    """A model with data that bnfold wrote, and a file that it did not write."""
+    home.mkdir()
+    save_model(network(), home / "net.onnx", external=True)
+    (home / "thesis.docx").write_bytes(b"mine")
+    return load_model(home / "net.onnx")
+
+
+def run_in(home: Path, temporary: Path) -> subprocess.Popen[bytes]:
+    """A command in a folder, whose temporary files go to another."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bnfold_cli", *COMMAND.split()],
+        cwd=home,
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 # -- copying ------------------------------------------------------------------------------------
