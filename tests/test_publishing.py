@@ -20,7 +20,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import bnfold
-from bnfold import layout, target
+from bnfold import layout, publishing, target
 from bnfold.errors import BnfoldError, OutputError
 from bnfold.files import whole_or_nothing
 from bnfold.modelio import load_model, open_model, save_model
@@ -297,6 +297,15 @@ def test_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     save_model(network(2), path, external=True)
     assert load_model(path) == network(2)
     assert names(path.parent) == ["net.onnx", "net.onnx.data"]
+
+
+def test_a_second_name_is_never_one_that_exists(path: Path) -> None:
+    """Where a name is taken, what stands there is not written to: it may have other names."""
+    path.write_bytes(b"mine")
+    path.with_name("data").write_bytes(b"another")
+    with pytest.raises(FileExistsError):
+        publishing._link(path.with_name("data"), path)
+    assert path.read_bytes() == b"mine"
 
 
 # -- what goes wrong ----------------------------------------------------------------------------
