@@ -54,6 +54,18 @@ def _natural(owner: str, key: str, text: str) -> int:
     return int(text)
 
 
+def is_plain(location: str) -> bool:
+    """Whether a location is a plain path below the folder of whatever names it."""
+    return bool(location) and not ("\0" in location or _leaves(location))
+
+
+def _leaves(location: str) -> bool:
+    """Whether a path could lead out of the folder that it starts from, on any system."""
+    if ".." in re.split(r"[/\\]", location) or PurePosixPath(location).is_absolute():
+        return True
+    return bool(PureWindowsPath(location).drive) or location.startswith("\\")
+
+
 def data_file(owner: str, location: str, model_path: Path) -> Path:
     """The data file at a location of a model: a regular file in its folder, or below it.
 
@@ -89,9 +101,7 @@ def _refuse_location(owner: str, location: str, model_path: Path) -> None:
     """Raise ModelError for a location that is no plain path below the model's folder."""
     if "\0" in location:
         raise _unusable(owner, location)
-    if ".." in re.split(r"[/\\]", location) or PurePosixPath(location).is_absolute():
-        raise _outside(owner, location, model_path)
-    if PureWindowsPath(location).drive or location.startswith("\\"):
+    if _leaves(location):
         raise _outside(owner, location, model_path)
 
 

@@ -7,11 +7,17 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from bnfold.errors import OutputError
+
+Result = TypeVar("Result")
+
+FORCE = "pass --force, or another path with -o"
+"""What can be done where an output exists."""
 
 
 def check_output(path: str | Path, *, force: bool, source: str | Path | None = None) -> None:
@@ -28,7 +34,7 @@ def check_output(path: str | Path, *, force: bool, source: str | Path | None = N
                 "pass --in-place, or another -o",
             )
         if not force and os.path.lexists(path):
-            raise OutputError(f"{path} already exists", "pass --force, or another path with -o")
+            raise OutputError(f"{path} already exists", FORCE)
         folder = path.resolve().parent
         if not folder.is_dir():
             raise OutputError(
@@ -52,7 +58,9 @@ def refuse_special(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return
+        if not path.is_symlink():
+            return
+        raise OutputError(f"{path} is a link to nothing", "choose another path with -o") from None
     if stat.S_ISDIR(mode):
         raise OutputError(f"{path} is a folder", "name a file, for example with -o")
     if not stat.S_ISREG(mode):
@@ -90,6 +98,24 @@ def utf8(path: str | Path) -> str | None:
 def native(name: str) -> str:
     """A name out of a model as this system takes it, whatever the locale."""
     return name if os.name == "nt" else os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def uninterrupted(work: Callable[[], Result]) -> Result:
+    """What some short work returns, all of which is done before an interrupt is heard.
+
+    Python raises interrupts in the main thread, so the work is done in another.
+    """
+    interrupt: BaseException | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="bnfold-place") as executor:
+        future = executor.submit(work)
+        while not future.done():
+            try:
+                wait([future])
+            except BaseException as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+    return future.result()
 
 
 class Writing:

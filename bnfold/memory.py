@@ -7,6 +7,9 @@ from pathlib import Path
 
 import onnx
 
+from bnfold.errors import ModelError
+from bnfold.external import data_file
+from bnfold.files import native
 from bnfold.validation import is_external, tensors
 
 MOSTLY_GRAPH = 1 << 26
@@ -82,6 +85,6 @@ def disk_size(path: Path) -> int:
         if entry.key == "location"
     }
     for location in named:
-        with contextlib.suppress(OSError, ValueError):
-            total += (path.parent / location).stat().st_size
+        with contextlib.suppress(OSError, ModelError):
+            total += data_file("", native(location), path).stat().st_size
     return total

@@ -19,13 +19,21 @@ from bnfold.external import locate
 from bnfold.files import check_output
 from bnfold.layout import PROTOBUF_LIMIT
 from bnfold.pipes import descriptor_of
-from bnfold.publishing import drafted
+from bnfold.publishing import drafted, refuse_weights
 from bnfold.stored import StoredModel, byte_size, own_name
 from bnfold.validation import EXPORT_AGAIN, checked, is_external, tensors
 from bnfold.weights import DataFile, embed
 from bnfold.wire import SMALL, Unreadable, cut, refer
 
-__all__ = ["PROTOBUF_LIMIT", "byte_size", "check_output", "load_model", "open_model", "save_model"]
+__all__ = [
+    "PROTOBUF_LIMIT",
+    "byte_size",
+    "check_beside",
+    "check_output",
+    "load_model",
+    "open_model",
+    "save_model",
+]
 
 Model = str | Path | ModelProto | StoredModel
 
@@ -216,6 +224,19 @@ def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
 
 
 # -- writing ------------------------------------------------------------------------------------
+
+
+def check_beside(path: Path, *models: Path, force: bool) -> None:
+    """Raise OutputError unless what is said of models could be written to a file.
+
+    That is never one of them, or one that holds weights of theirs, whatever `force` says. What is
+    wrong with a model is told by whoever works on it.
+    """
+    check_output(path, force=force)
+    for model in filter(os.path.isfile, models):
+        check_output(path, force=force, source=model)
+        with contextlib.suppress(ModelError):
+            refuse_weights(path, open_model(model))
 
 
 def save_model(

@@ -21,7 +21,7 @@ from onnx import ModelProto, TensorProto
 
 from bnfold.errors import OutputError
 from bnfold.external import data_file
-from bnfold.files import check_output, native, sync_folder, unwritable, utf8
+from bnfold.files import FORCE, check_output, native, sync_folder, uninterrupted, unwritable, utf8
 from bnfold.layout import DATA_MARK, Layout
 from bnfold.scratch import remove_folder, scratch_folder
 from bnfold.stored import StoredModel
@@ -32,6 +32,8 @@ from bnfold.wire import Unreadable, cut
 
 PROVISIONAL = "weights.data"
 """What a data file is called until it is known how it can be called."""
+INSIDE = "\0"
+"""What the data of a tensor that is in the model file itself is referred by; no file's name."""
 SEARCHED = 1 << 26
 """Bytes of a file that is no model in which the name of a data file is looked for."""
 
@@ -47,6 +49,8 @@ class Draft:
         self.path = folder / target.name
         self._layout: Layout | None = None
         self._data: Path | None = None
+        self.is_read = False
+        """Whether the model at the target has its data in this folder."""
         self.orphans: tuple[Path, ...] = ()
         """Data files that the model before it had and nobody needs any more, but which stay,
         since bnfold did not write them. Known once it is published."""
@@ -57,6 +61,7 @@ class Draft:
         `external` says whether large weights go into a data file; None keeps the model's way.
         Raises OutputError, and ModelError where a file with weights is gone.
         """
+        refuse_weights(self.named, model)
         try:
             layout = Layout(model, PROVISIONAL, external=external)
             self._data = self.folder / self._data_name() if layout.has_data else None
@@ -124,21 +129,45 @@ class Draft:
     def publish(self) -> None:
         """Move it to its place; data that only the model before it had goes.
 
-        Raises OutputError.
+        An interrupt is heard when all of it is done. Raises OutputError.
         """
         assert self._layout is not None
         check_output(self.named, force=self.force)
         try:
-            before = _data_files(self.target)
             with contextlib.suppress(OSError):
                 self.path.chmod(stat.S_IMODE(self.target.stat().st_mode))
-            if self._data is not None:
-                self._place_data(self._data, self.target.with_name(self._data.name), before)
-            self.path.replace(self.target)
-            sync_folder(self.target.parent)
+            uninterrupted(self._publish)
         except OSError as error:
             raise unwritable(self.named, error) from None
+
+    def _publish(self) -> None:
+        before = _data_files(self.target)
+        with self._placed_data(before):
+            if self.force:
+                self.path.replace(self.target)
+            else:
+                _move(self.path, self.target)
+            self.is_read = False
+        sync_folder(self.target.parent)
         self.orphans = tuple(sorted(_removed(before - {self.data}, self.target)))
+
+    @contextlib.contextmanager
+    def _placed_data(self, before: set[Path]) -> Iterator[None]:
+        """The data file in its place, for a model that comes; without that it goes again."""
+        place = self.data
+        if self._data is None or place is None:
+            yield
+            return
+        is_new = not os.path.lexists(place)
+        self._place_data(self._data, place, before)
+        sync_folder(place.parent)
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                with contextlib.suppress(OSError):
+                    place.unlink()
+            raise
 
     def _place_data(self, data: Path, place: Path, before: set[Path]) -> None:
         """Move the data file. Where the model before has its own there, that stays until a model
@@ -150,25 +179,25 @@ class Draft:
         elif place not in before:
             data.replace(place)
         else:
-            self._publish_transition(data)
-            twin = data.with_name("twin")
+            twin = data.with_name(f"{data.name}.twin")
             _link(data, twin)
+            self._publish_transition(data)
             twin.replace(place)
-        sync_folder(place.parent)
 
     def _publish_transition(self, data: Path) -> None:
         assert self._layout is not None
-        transition = self.folder / "transition"
+        transition = data.with_name(f"{data.name}.transition")
         self._layout.relocate(f"{utf8(self.folder.name)}/{self._location(data)}")
-        with transition.open("wb", buffering=0) as file:
+        with transition.open("xb", buffering=0) as file:
             self._layout.write_model(file)
         sync_folder(self.folder)
+        self.is_read = True
         transition.replace(self.target)
         sync_folder(self.target.parent)
 
 
 def _taken(place: Path) -> OutputError:
-    return OutputError(f"{place} already exists", "pass --force, or another path with -o")
+    return OutputError(f"{place} already exists", FORCE)
 
 
 def _move(data: Path, place: Path) -> None:
@@ -196,14 +225,16 @@ def drafted(target: str | Path | None, *, force: bool = True) -> Iterator[Draft]
     check_output(target, force=force)
     path = Path(target).resolve()
     folder = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    draft = Draft(folder, Path(target), force=force)
     try:  # an interrupt may come at any moment from the next line on
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
             raise unwritable(Path(target), error) from None
-        yield Draft(folder, Path(target), force=force)
+        yield draft
     finally:
-        remove_folder(folder)
+        if not draft.is_read:
+            remove_folder(folder)
 
 
 @contextlib.contextmanager
@@ -228,8 +259,10 @@ def _linked(path: Path, folder: Path) -> Path:
         _link(path.resolve(), model)
         for location in _locations(ModelProto.FromString(_light(model))):
             data = data_file("", location, path)  # no location leaves the folder after this
-            (folder / location).parent.mkdir(parents=True, exist_ok=True)
-            _link(data, folder / location)
+            twin = folder / location
+            if not twin.exists():  # the model's own file, or one that it names in two ways
+                twin.parent.mkdir(parents=True, exist_ok=True)
+                _link(data, twin)
     except OSError as error:
         raise unwritable(path, error) from None
     return model
@@ -241,11 +274,27 @@ def _link(data: Path, twin: Path) -> None:
         os.link(data, twin)
     except (OSError, NotImplementedError):
         file = DataFile.at(data)
-        with twin.open("wb", buffering=0) as target:
+        with twin.open("xb", buffering=0) as target:  # never into a file that has other names
             fill(target, [(0, Range(file, 0, file.size))])
 
 
 # -- what belongs to whom -----------------------------------------------------------------------
+
+
+def refuse_weights(path: str | Path, model: StoredModel) -> None:
+    """Raise OutputError for an output where weights of the model itself are."""
+    for data in model.data_files:
+        with contextlib.suppress(OSError):
+            if Path(path).samefile(data):
+                raise OutputError(
+                    f"{path} holds weights of the model", "choose another path with -o"
+                )
+
+
+def is_data_name(data: Path, owner: Path) -> bool:
+    """Whether a path is one that the data file of a model may have which bnfold writes."""
+    named = re.fullmatch(rf"{re.escape(owner.name)}(\.[0-9]+)?\.data", data.name)
+    return named is not None and data.parent == owner.parent
 
 
 def is_ours(data: Path, owner: Path) -> bool:
@@ -254,8 +303,7 @@ def is_ours(data: Path, owner: Path) -> bool:
     Its name and its last bytes say so. What the model says does not count: it may come from
     anywhere, and name any file.
     """
-    named = re.fullmatch(rf"{re.escape(owner.name)}(\.[0-9]+)?\.data", data.name)
-    if named is None or data.parent != owner.parent or data.is_symlink() or not data.is_file():
+    if not is_data_name(data, owner) or data.is_symlink() or not data.is_file():
         return False
     try:
         with data.open("rb") as file:
@@ -299,7 +347,7 @@ def _light(path: Path) -> bytes:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 with memoryview(data) as view:
-                    return cut(view, "")
+                    return cut(view, INSIDE)
             except Unreadable:
                 return data[:SEARCHED]
 
@@ -322,7 +370,7 @@ def _locations(model: ModelProto) -> set[str]:
         for _, tensor in tensors(model)
         if tensor.data_location == TensorProto.EXTERNAL
         for entry in tensor.external_data
-        if entry.key == "location"
+        if entry.key == "location" and entry.value != INSIDE
     }
 
 

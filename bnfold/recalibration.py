@@ -24,6 +24,7 @@ from bnfold.modelio import check_output, open_model, save_model
 from bnfold.moments import Array, Moments
 from bnfold.normalizations import Normalization, Normalizations
 from bnfold.order import reads
+from bnfold.publishing import refuse_weights
 from bnfold.report import Report
 from bnfold.runtime import CPU, Provider, Session, write_loadable
 from bnfold.scratch import scratch_folder
@@ -131,7 +132,10 @@ def recalibrate(
     if output is not None:
         check_output(output, force=force)
     (provider,) = arguments.providers(provider)
-    work = Normalizations(open_model(model).copy())
+    stored = open_model(model)
+    if output is not None:
+        refuse_weights(output, stored)
+    work = Normalizations(stored.copy())
     if not work.found:
         raise _nothing_to_do(work)
     chunks = Chunks(work.model.proto, data, batch=batch)

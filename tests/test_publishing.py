@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,12 +21,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 import bnfold
-from bnfold import layout, target
+from bnfold import layout, publishing, target
 from bnfold.errors import BnfoldError, OutputError
 from bnfold.files import whole_or_nothing
 from bnfold.modelio import load_model, open_model, save_model
 from bnfold.pipeline import optimize
-from bnfold.publishing import retained
+from bnfold.publishing import drafted, retained
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and forks")
 
@@ -258,6 +261,15 @@ def test_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert names(path.parent) == ["net.onnx", "net.onnx.data"]
 
 
+def test_a_second_name_is_never_one_that_exists(path: Path) -> None:
+    """Where a name is taken, what stands there is not written to: it may have other names."""
+    path.write_bytes(b"mine")
+    path.with_name("data").write_bytes(b"another")
+    with pytest.raises(FileExistsError):
+        publishing._link(path.with_name("data"), path)
+    assert path.read_bytes() == b"mine"
+
+
 # -- what goes wrong ----------------------------------------------------------------------------
 
 
@@ -283,7 +295,9 @@ def test_full_disk(path: Path, limit: int, copies: bool, monkeypatch: pytest.Mon
     assert load_model(path) == network()
 
 
-STEPS = """
+CALLS = "replace rename link unlink mkdir rmdir fsync open chmod pwrite copy_file_range".split()
+STEPS = f"""
+CALLS = {CALLS}
 import os, sys
 from pathlib import Path
 from bnfold.modelio import open_model, save_model
@@ -300,8 +314,7 @@ def dying(call):
         return call(*args, **keywords)
     return counted
 
-CALLS = "replace rename link unlink mkdir rmdir fsync open chmod pwrite copy_file_range"
-for name in CALLS.split():
+for name in CALLS:
     setattr(os, name, dying(getattr(os, name)))
 save_model(open_model(source), target, external=kind)
 """
@@ -333,10 +346,14 @@ assert code in (0, 9), code
 
 @posix
 @pytest.mark.parametrize("kind", [True, False])
-@pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data"])
-def test_ended_at_every_step(path: Path, old: str, kind: bool) -> None:
-    """A process that ends before any one of its calls to the system leaves a whole model."""
-    external(path, 1.0, location=old)
+@pytest.mark.parametrize("old", ["weights.bin", "net.onnx.data", None])
+def test_ended_at_every_step(path: Path, old: str | None, kind: bool) -> None:
+    """A process that ends before any one of its calls to the system leaves a whole model, be
+    the data of the one before bnfold's own or not."""
+    if old is None:
+        save_model(network(1), path, external=True)
+    else:
+        external(path, 1.0, location=old)
     source = external(path.with_name("source.onnx"), 2.0, "source.data")
     script = [sys.executable, "-c", FORKS, STEPS, CHECK]
     done = subprocess.run(
@@ -345,6 +362,102 @@ def test_ended_at_every_step(path: Path, old: str, kind: bool) -> None:
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 8, "few steps were seen"
     assert load_model(path) == network(2)
+
+
+@posix
+@pytest.mark.parametrize("kind", [True, False])
+def test_interrupted_at_every_step(path: Path, kind: bool) -> None:
+    """An interrupt at any call to the system leaves the old model or the new, and nothing else."""
+    external(path.with_name("source.onnx"), 2.0, "source.data")
+    source = open_model(path.with_name("source.onnx"))
+    outcomes = set()
+    for calls in range(1000):
+        save_model(network(1), path, external=True)
+        is_interrupted = interrupted_after(calls, lambda: save_model(source, path, external=kind))
+        made = load_model(path)
+        assert made in (network(1), network(2))
+        data = ["net.onnx.data"] if kind or made == network(1) else []
+        assert names(path.parent) == ["net.onnx", *data, "source.data", "source.onnx"], calls
+        outcomes.add((is_interrupted, made == network(2)))
+        if not is_interrupted:
+            break
+    assert outcomes == {(True, False), (True, True), (False, True)}
+
+
+def interrupted_after(calls: int, work: Callable[[], object]) -> bool:
+    """Do some work, and be interrupted when so many calls to the system were made."""
+    left = calls
+
+    def counting(call: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **keywords: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return call(*args, **keywords)
+
+        return counted
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(os, name, counting(getattr(os, name)))
+            work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return False
+
+
+@pytest.mark.parametrize("name", ["twin", "transition", "net.onnx.data", "a.data"])
+def test_any_name(path: Path, name: str) -> None:
+    """No name of a model is one that bnfold needs for itself on the way."""
+    target = path.with_name(name)
+    for value in (1, 2):
+        save_model(network(value), target, external=True)
+        assert load_model(target) == network(value)
+        assert names(path.parent) == [name, f"{name}.data"]
+
+
+def test_a_model_that_cannot_take_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data, which was there before it, goes again."""
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == path:
+            raise PermissionError(13, "Permission denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match="Permission denied"):
+        save_model(network(), path, external=True)
+    assert names(path.parent) == []
+
+
+def test_a_name_that_is_taken_meanwhile(path: Path) -> None:
+    """What appears in the place of the model or of its data while it is made stays."""
+    for taken in ("net.onnx", "net.onnx.data"):
+        with drafted(path, force=taken == "net.onnx.data") as draft:
+            draft.write(open_model(network()), external=True)
+            path.with_name(taken).write_bytes(b"mine")
+            with pytest.raises(OutputError, match="already exists"):
+                draft.publish()
+        assert names(path.parent) == [taken]
+        assert path.with_name(taken).read_bytes() == b"mine"
+        path.with_name(taken).unlink()
+
+
+@posix
+def test_a_link_to_nothing_is_no_output(path: Path) -> None:
+    """It is not written through, whether overwriting is allowed or not."""
+    path.symlink_to("elsewhere/net.onnx")
+    path.with_name("other.onnx").symlink_to("gone.onnx")
+    for name in ("net.onnx", "other.onnx"):
+        with pytest.raises(OutputError, match="is a link to nothing"):
+            save_model(network(), path.with_name(name), force=True)
+    assert names(path.parent) == ["net.onnx", "other.onnx"]
 
 
 KILLED = textwrap.dedent("""
@@ -395,6 +508,71 @@ def test_killed(path: Path) -> None:
 def test_killed_a_hundred_times(path: Path) -> None:
     """The same, a hundred times."""
     assert kill_at_random(path, 100, seed=2) > 10
+
+
+SIGNALS = {"KILL": -signal.SIGKILL, "TERM": 143, "HUP": 129} if os.name == "posix" else {}
+COMMAND = "optimize net.onnx --in-place --no-bench --samples 2 --certificate proof.json --force"
+MOMENTS = 40
+"""At how many moments of a run each signal comes."""
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIGNALS)
+def test_ended_at_any_moment_of_a_run(tmp_path: Path, name: str) -> None:
+    """A command that replaces its model leaves it as it was or folded, and only by KILL a trace:
+    the moments are spread over the time that a run takes, from its start to its end."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    temporary.mkdir()
+    plain = save_for_runs(home)
+    started = time.monotonic()
+    assert run_in(home, temporary).wait() == 0
+    takes = time.monotonic() - started
+    folded = load_model(home / "net.onnx")
+    seen = []
+    for moment in range(MOMENTS):
+        shutil.rmtree(home)
+        save_for_runs(home)
+        process = run_in(home, temporary)
+        time.sleep(takes * moment / MOMENTS)
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        code = process.wait(60)
+        made = load_model(home / "net.onnx")
+        assert made in (plain, folded)
+        assert (home / "thesis.docx").read_bytes() == b"mine"
+        if (home / "proof.json").exists():
+            assert made == folded
+            json.loads((home / "proof.json").read_bytes())
+        if name == "KILL":
+            shutil.rmtree(temporary)
+            temporary.mkdir()
+        else:
+            expected = {"net.onnx", "net.onnx.data", "thesis.docx"}
+            assert {*names(home)} - {"proof.json"} == expected
+            assert not any(temporary.iterdir())
+        seen.append(code)
+    unheard = -getattr(signal, f"SIG{name}")  # by a process that could not yet listen
+    assert set(seen) <= {0, unheard, SIGNALS[name]}
+    assert seen.count(SIGNALS[name]) > MOMENTS // 2, "the moments are not within the run"
+
+
+def save_for_runs(home: Path) -> onnx.ModelProto:
+    """A model with data that bnfold wrote, and a file that it did not write."""
+    home.mkdir()
+    save_model(network(), home / "net.onnx", external=True)
+    (home / "thesis.docx").write_bytes(b"mine")
+    return load_model(home / "net.onnx")
+
+
+def run_in(home: Path, temporary: Path) -> subprocess.Popen[bytes]:
+    """A command in a folder, whose temporary files go to another."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bnfold_cli", *COMMAND.split()],
+        cwd=home,
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 # -- copying ------------------------------------------------------------------------------------

@@ -31,10 +31,12 @@ def warm_up() -> None:
 
 
 def locations(path: str) -> list[str]:
-    """The files that hold the weights of a model, as it names them."""
+    """The files that hold the weights of a model, as it names them; without names that could lead
+    out of its folder, of which `optimize` says so."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    from bnfold.external import is_plain
     from bnfold.validation import is_external, tensors
 
     model = onnx.ModelProto()
@@ -44,7 +46,8 @@ def locations(path: str) -> list[str]:
         return []  # `optimize` says what is wrong with it
     external = (tensor for _, tensor in tensors(model) if is_external(tensor))
     entries = (entry for tensor in external for entry in tensor.external_data)
-    return sorted({entry.value for entry in entries if entry.key == "location"})
+    named = {entry.value for entry in entries if entry.key == "location"}
+    return sorted(filter(is_plain, named))
 
 
 def optimize(path: str, output: str, model: str, options: Json, threads: int) -> Json:

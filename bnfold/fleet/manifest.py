@@ -9,6 +9,7 @@ afterwards whether a record came in between, so the last of several sweeps leave
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -66,9 +67,14 @@ class Manifest:
         found = {record.model: record for record in parsed if record is not None}
         return dict(sorted(found.items()))
 
-    def save(self, record: SweptModel) -> None:
-        """Write one record; from then on its model is done."""
+    def save(self, record: SweptModel) -> SweptModel:
+        """Write one record, from then on its model is done; as it is written, with what earlier
+        sweeps wrote for the model."""
+        before = self.record(record.model)
+        earlier = frozenset() if before is None else before.of_sweeps
+        record = dataclasses.replace(record, written=sorted(earlier | {*record.written}))
         self.place.write(f"{RECORDS}/{record.model}.json", _json(record.to_dict()))
+        return record
 
     def save_result(self, model: str, document: Document) -> None:
         """Keep what `bnfold optimize --json` would print of a model."""

@@ -24,8 +24,9 @@ FINAL = "invalid"
 class Failure:
     """What went wrong, and what can be done.
 
-    `kind`: invalid (no ONNX model), input, runtime (ONNX Runtime cannot run it), storage,
-    crashed, timed_out, memory, changed (while it was read), lost (its worker) or bug.
+    `kind`: invalid (no ONNX model), input, runtime (ONNX Runtime cannot run it), storage, taken
+    (its place at the destination), crashed, timed_out, memory, changed (while it was read), lost
+    (its worker) or bug.
     """
 
     kind: str
@@ -81,6 +82,9 @@ class SweptModel(Report):
     companions: dict[str, FileState] = field(default_factory=dict)
     """Files that were copied along, such as Triton's config.pbtxt."""
     outputs: dict[str, FileState] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    """Whatever this sweep or an earlier one wrote for the model at the destination: their names,
+    also where the last one failed."""
     failure: Failure | None = None
     sites: int = 0
     folded: int = 0
@@ -117,6 +121,12 @@ class SweptModel(Report):
 
     def __bool__(self) -> bool:
         return self.outcome in DONE and self.speed_failure is None
+
+    @property
+    def of_sweeps(self) -> frozenset[str]:
+        """The files at the destination that are a sweep's to replace."""
+        copied = self.companions if self.outputs else ()
+        return frozenset((*self.written, *self.outputs, *copied))
 
     @property
     def is_final(self) -> bool:

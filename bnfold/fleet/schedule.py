@@ -79,7 +79,7 @@ class Crew:
         error = future.exception() if future.status == "error" else None
         record = lost(job, error or ConnectionError("the scheduler gave it up"))
         with suppress(Exception):  # the record is returned in any case
-            Manifest(job.manifest).save(record)
+            record = Manifest(job.manifest).save(record)
         return record
 
 

@@ -29,6 +29,8 @@ class Settings:
     checksum: bool = False
     """Read every file, also where the storage says that it did not change."""
     again: bool = False
+    force: bool = False
+    """Replace models that no sweep wrote."""
     reports: bool = False
 
     @property

@@ -6,6 +6,7 @@ upload is complete, a folder a file that was renamed, and any other system a fil
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import posixpath
@@ -67,6 +68,11 @@ class Place:
         """The address with its protocol; a local folder is its absolute path."""
         return self.root if self.is_local else str(self.fs.unstrip_protocol(self.root))
 
+    @property
+    def real_url(self) -> str:
+        """The address that is the same for a local folder under each of its names."""
+        return os.path.realpath(self.root) if self.is_local else self.full_url
+
     def path(self, name: str) -> str:
         """A name as the file system wants it."""
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
@@ -105,6 +111,11 @@ class Place:
         self.fs.invalidate_cache()
         return bool(self.fs.exists(self.path(name)))
 
+    def is_taken(self, name: str) -> bool:
+        """Whether anything has that name, be it a link to nothing."""
+        self.fs.invalidate_cache()
+        return bool(self.fs.lexists(self.path(name)))
+
     def state(self, name: str) -> str | None:
         """What changes when a file does, as the storage tells it now."""
         self.fs.invalidate_cache()
@@ -126,6 +137,16 @@ class Place:
             return bytes(self.fs.cat_file(self.path(name)))
         except FileNotFoundError:
             return None
+
+    def sha256(self, name: str) -> str | None:
+        """The SHA-256 of a file's bytes, read piece by piece; None for what is no file."""
+        if not self.fs.isfile(self.path(name)):
+            return None
+        digest = hashlib.sha256()
+        with self.fs.open(self.path(name), "rb") as file:
+            while piece := file.read(PIECE):
+                digest.update(piece)
+        return digest.hexdigest()
 
     def read_all(self, names: Iterable[str]) -> Iterator[bytes]:
         """The bytes of many small files, fetched together; without those that went away."""
@@ -160,7 +181,10 @@ class Place:
             self.fs.put_file(str(source), path)
 
     def _local_target(self, name: str) -> Path:
-        target = Path(self.path(name))
+        """The path to write to. Raises OutputError for a folder that is a link out of here."""
+        target, home = Path(self.path(name)), Path(self.root)
+        if not target.parent.resolve().is_relative_to(home.resolve()):
+            raise OutputError(f"{target.parent} leads out of {home}", "name another destination")
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 

@@ -87,6 +87,7 @@ def sweep(
         memory_limit=_bytes(memory_limit),
         checksum=checksum,
         again=again,
+        force=force,
         reports=reports,
     )
     return _Sweep(source, destination, manifest, settings, storage_options).run(
@@ -164,7 +165,7 @@ class _Sweep:
                 "memory:// is seen by this process alone, not by the workers of a scheduler",
                 "leave out --scheduler, or use a folder or a bucket",
             )
-        if self.source.full_url == self.destination.full_url:
+        if self.source.real_url == self.destination.real_url:
             raise OutputError(
                 "source and destination are the same", "name another destination: models are kept"
             )

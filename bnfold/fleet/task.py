@@ -19,7 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import bnfold
-from bnfold.files import sha256
+from bnfold.errors import ModelError
+from bnfold.external import data_file
+from bnfold.files import native, sha256
 from bnfold.fleet.figures import speed_of
 from bnfold.fleet.jobs import RESULT
 from bnfold.fleet.manifest import REPORTS, RESULTS, Manifest
@@ -31,6 +33,9 @@ from bnfold.scratch import scratch_folder
 from bnfold.visible import visible_json
 
 States = dict[str, FileState]
+
+DATA = ".data"
+"""How the names of data files end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +104,14 @@ def _attempt(
 def _saved(task: Task, record: SweptModel) -> SweptModel:
     """The record, once it is written; where that fails, the model is not done."""
     try:
-        Manifest(task.manifest).save(record)
+        return Manifest(task.manifest).save(record)
     except Exception as error:
         return _failed(record, _storage_failure(error), record.peak_bytes)
-    return record
 
 
 def _worked(task: Task, base: SweptModel, folder: Path) -> SweptModel:
-    known = None if task.settings.again else Manifest(task.manifest).record(task.model)
+    record = Manifest(task.manifest).record(task.model)
+    known = None if task.settings.again else record
     path, inputs = _fetched(task, folder / "in")
     companions = _states(task.source, task.companions)
     base = dataclasses.replace(
@@ -114,6 +119,7 @@ def _worked(task: Task, base: SweptModel, folder: Path) -> SweptModel:
     )
     if known is not None and is_same_work(known, base) and has_outputs(task, known):
         if _digests(companions) != _digests(known.companions):
+            _refuse_taken(task, companions, known)
             _copy(task, companions)
         return dataclasses.replace(known, inputs=inputs, companions=companions, skipped=True)
     output = folder / "out" / PurePosixPath(task.model).name
@@ -129,14 +135,16 @@ def _worked(task: Task, base: SweptModel, folder: Path) -> SweptModel:
         _refuse_changed(task, inputs)
     except Failed as failed:
         return _failed(base, failed.failure, task.workshop.peak_bytes)
-    record = dataclasses.replace(base, peak_bytes=task.workshop.peak_bytes, **figures)
+    made = dataclasses.replace(base, peak_bytes=task.workshop.peak_bytes, **figures)
     result = output.with_name(RESULT).rename(folder / RESULT)
-    if not (task.settings.bench and is_worth_timing(record)):
+    outputs = _states_of(task, output.parent)
+    _refuse_taken(task, outputs | companions, record)
+    if not (task.settings.bench and is_worth_timing(made)):
         _draw(task, result)
-    outputs = _published(task, output.parent)
+    _publish(task, output.parent, outputs)
     _copy(task, companions)
     task.manifest.put(result, f"{RESULTS}/{task.model}.json")
-    return dataclasses.replace(record, outputs=outputs)
+    return dataclasses.replace(made, outputs=outputs, written=[*outputs, *companions])
 
 
 def is_worth_timing(record: SweptModel) -> bool:
@@ -234,13 +242,22 @@ def _fetched(task: Task, folder: Path) -> tuple[Path, States]:
     path = _local(source, name, folder)
     home = PurePosixPath(name).parent
     for location in task.ask("locations", path=str(path)):
-        beside = PurePosixPath(location)
-        if not beside.is_absolute() and ".." not in beside.parts:  # `optimize` refuses the others
-            data = str(home / beside)
-            if source.exists(data):
-                states[data] = source.state(data)
-                _local(source, data, folder)
+        data = str(home / location)
+        if _may_be_read(source, data, location, path):
+            states[data] = source.state(data)
+            _local(source, data, folder)
     return path, {name: _file_state(source, name, folder, s) for name, s in states.items()}
+
+
+def _may_be_read(source: Place, data: str, location: str, model: Path) -> bool:
+    """Whether a model may have its data there; where not, `optimize` says so."""
+    if not source.is_local:
+        return source.exists(data)
+    try:
+        data_file("", native(location), model)
+    except ModelError:
+        return False
+    return True
 
 
 def _local(source: Place, name: str, folder: Path) -> Path:
@@ -275,17 +292,37 @@ def _refuse_changed(task: Task, inputs: States) -> None:
             raise Failed(Failure("changed", f"{name} changed while it was read", "sweep again"))
 
 
-def _published(task: Task, folder: Path) -> States:
-    """Move what was written to the destination, the model last: it refers to the others."""
+def _states_of(task: Task, folder: Path) -> States:
+    """What was written, by its names at the destination; the model last, for it needs the rest."""
     home = PurePosixPath(task.model).parent
     own = PurePosixPath(task.model).name
-    states = {}
-    for path in sorted(folder.iterdir(), key=lambda p: p.name == own):
-        name = str(home / path.name)
-        digest, size = sha256(path), path.stat().st_size
-        task.destination.put(path, name)
-        states[name] = FileState(digest, size)
-    return states
+    return {
+        str(home / path.name): FileState(sha256(path), path.stat().st_size)
+        for path in sorted(folder.iterdir(), key=lambda p: p.name == own)
+    }
+
+
+def _refuse_taken(task: Task, files: States, known: SweptModel | None) -> None:
+    """Raise Failed where a file would replace one that no sweep wrote.
+
+    What a sweep wrote is known by the records, or by being the same, if that sweep died before
+    its record. `force` allows to replace others, except for data, which nobody named.
+    """
+    place, own = task.destination, frozenset() if known is None else known.of_sweeps
+    for name in files.keys() - own:
+        may_replace = task.settings.force and not name.endswith(DATA)
+        if may_replace or not place.is_taken(name) or place.sha256(name) == files[name].sha256:
+            continue
+        if not any(name in r.of_sweeps for r in Manifest(task.manifest).records().values()):
+            what = f"{name} stands at the destination already, and no sweep wrote it"
+            hint = "move it away, name another destination, or pass --force (not for data)"
+            raise Failed(Failure("taken", what, hint))
+
+
+def _publish(task: Task, folder: Path, outputs: Iterable[str]) -> None:
+    """Move what was written to the destination."""
+    for name in outputs:
+        task.destination.put(folder / PurePosixPath(name).name, name)
 
 
 def _copy(task: Task, names: Iterable[str]) -> None:

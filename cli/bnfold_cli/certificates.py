@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from bnfold_cli.pages import check_aside
 from bnfold_cli.pipes import Incoming
 
 
@@ -37,11 +38,7 @@ def certifier_of(
         return None
     if not proven:
         raise typer.BadParameter("there is none without a proof", param_hint="--certificate")
-    from bnfold.files import check_output
-
-    check_output(path, force=force, source=original)
-    if candidate is not None and candidate.resolve() == path.resolve():
-        raise typer.BadParameter("the model is written there", param_hint="--certificate")
+    check_aside("--certificate", path, original, candidate, force=force)
     if not os.path.isfile(original):  # the error to tell is about the input
         return lambda *_: None
     from bnfold import certificate

@@ -69,7 +69,7 @@ def optimize(
         check_certifiable(certificate, source, delivered=out is not None)
         target = None if dry_run else _target(source, output, out, force=force, in_place=in_place)
         if report is not None:
-            check_page(report, force=force)
+            check_page(report, source.path, target, force=force)
         files = file_of("original", source.path, source.name)  # now: --in-place replaces it
         certifier = certifier_of(
             certificate,
