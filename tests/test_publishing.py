@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -393,7 +394,8 @@ def interrupted_after(calls: int, work: Callable[[], object]) -> bool:
             nonlocal left
             left -= 1
             if left == -1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                # to this thread: another may take its time to tell the main one
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             return call(*args, **keywords)
 
         return counted

@@ -40,7 +40,8 @@ CHAOTIC = SMALL.replace("{1, 4, 9}", "{1.3, 4.7, 9.1}").replace(
 ENDLESS = """
 <ir_version: 8, opset_import: ["": 17]>
 net (float[1,2,6] image) => (float[1,3,6] y)
-<float[3,2,1] w = {1.3, 2.1, 3.7, 4.9, 5.3, 6.1}, float[3] gamma = {1, -2, 3}, float[3] beta = {0, 1, 2},
+<float[3,2,1] w = {1.3, 2.1, 3.7, 4.9, 5.3, 6.1},
+ float[3] gamma = {1, -2, 3}, float[3] beta = {0, 1, 2},
  float[3] mean = {1, 0, 2}, float[3] var = {1, 4, 9}, int64 trips = {4611686018427387904}> {
   h = Conv(image, w)
   b = BatchNormalization(h, gamma, beta, mean, var)
