@@ -186,8 +186,9 @@ class Merging:
         check_merge(self.wholeness, result, [constant for constant, _ in parts])
         for branch in branches:
             check_affines(branch, made.parameters[0][0].dtype)
-        if any(has_normal_weights(branch) for branch in branches):
-            keep_channels(self.graph, made.parameters[0][0], None, None)
+        weight = made.parameters[0][0]
+        if weight.vanished and any(has_normal_weights(branch) for branch in branches):
+            keep_channels(self.graph, weight, None, None)
 
     # ------------------------------------------------------------------- the report
 

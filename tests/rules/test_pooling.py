@@ -120,7 +120,7 @@ REFUSALS = {
     "a last window behind the end": (
         Reason.PADDED_SHIFT,
         """h = Conv(X[N,C,3], w[O,C,1]);
-        g = MaxPool<kernel_shape=[2],strides=[3],pads=[1,1],ceil_mode=1>(h); y = BN[O,+,0](g)""",
+        g = MaxPool<kernel_shape=[2],strides=[4],pads=[1,1],ceil_mode=1>(h); y = BN[O,+,0](g)""",
     ),
     "a negative scale through MaxPool": (
         Reason.NEGATIVE_SCALE,
