@@ -90,13 +90,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("call", COMMANDS.values(), ids=COMMANDS)
-def test_nothing_is_left(folder: Path, call: str) -> None:
+def test_nothing_is_left(folder: Path, call: str, times: int) -> None:
     """At moments spread over the run, each signal ends it with its own code and no trace."""
-    for number, (name, code) in enumerate(3 * list(SIGNALS.items())):
+    for number, (name, code) in enumerate(times * list(SIGNALS.items())):
         process = begin(folder, call)
         wait_for_work(folder, process)
-        time.sleep(0.15 * number)
+        time.sleep(0.45 * number / times)
         children = children_of(process.pid)
         process.send_signal(getattr(signal, f"SIG{name}"))
         process.send_signal(getattr(signal, f"SIG{name}"))
