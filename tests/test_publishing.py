@@ -15,19 +15,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import locations
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-import bnfold
 from bnfold import layout, publishing, target
-from bnfold.errors import BnfoldError, OutputError
+from bnfold.errors import OutputError
 from bnfold.files import whole_or_nothing
 from bnfold.modelio import load_model, open_model, save_model
 from bnfold.pipeline import optimize
-from bnfold.publishing import drafted, retained
+from bnfold.publishing import drafted
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and forks")
 
@@ -155,32 +153,6 @@ def test_data_of_another_model_stays(path: Path) -> None:
     path.with_name("moved").unlink()
     save_model(network(2), path, external=True)
     assert "other.onnx.data" in names(path.parent)
-
-
-@posix
-@pytest.mark.parametrize("attack", locations.LOCATIONS)
-@pytest.mark.parametrize("operation", ["save", "optimize", "recalibrate", "certificate"])
-def test_hostile_locations(tmp_path: Path, attack: str, operation: str) -> None:
-    """A location that is no plain path below the model's folder is refused; nothing changes."""
-    path = locations.planted(tmp_path, network(), attack)
-    before = locations.contents(tmp_path)
-    with pytest.raises(BnfoldError):
-        run_on_itself(operation, path)
-    assert locations.contents(tmp_path) == before
-
-
-def run_on_itself(operation: str, path: Path) -> None:
-    """An operation that replaces a model by its own result."""
-    if operation == "save":
-        save_model(open_model(path), path)
-    elif operation == "optimize":
-        optimize(path, path, force=True, bench=False, samples=1)
-    elif operation == "recalibrate":
-        data = [{"x": np.ones((2, 64), np.float32)}]
-        bnfold.recalibrate(path, data).save(path, force=True)
-    else:
-        with retained(path):
-            pass
 
 
 @posix

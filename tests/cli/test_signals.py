@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
-from bnfold.modelio import load_model
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
@@ -114,48 +110,6 @@ def wait_for_work(folder: Path, process: subprocess.Popen[bytes]) -> None:
     """Until its folder for temporary files is there: from then on there is something to lose."""
     while process.poll() is None and not any((folder / "temporary").iterdir()):
         time.sleep(0.01)
-
-
-@pytest.mark.slow
-def test_a_hundred_signals_in_place(folder: Path) -> None:
-    """At any moment of a run that replaces a model with its data, whatever ends it: the old or
-    the new model is there with its data, and only a kill leaves temporary files."""
-    call = "optimize net.onnx --in-place --no-bench --samples 2 --certificate c.json --force"
-    home, kept = folder / "home", folder / "kept"
-    (home / "data.npz").unlink()
-    model = onnx.load(home / "net.onnx")
-    large = np.ones((8, 8, 1, 1), np.float32).tobytes() * 8
-    model.graph.initializer.append(onnx.TensorProto(name="z", dims=[512], data_type=1))
-    model.graph.initializer[-1].raw_data = large
-    model.graph.node.add(op_type="Identity", input=["z"], output=["unread"])
-    (home / "net.onnx").unlink()
-    onnx.save(
-        model, home / "net.onnx", save_as_external_data=True, location="mine.bin", size_threshold=0
-    )
-    shutil.copytree(home, kept)
-    began = time.monotonic()
-    process = begin(folder, call)
-    process.communicate()
-    assert process.returncode == 0
-    length = time.monotonic() - began
-    generator, codes = random.Random(0), set()
-    for number in range(100):
-        shutil.rmtree(home)
-        shutil.copytree(kept, home)
-        name = ("KILL", *SIGNALS)[number % 4]
-        process = begin(folder, call)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(generator.uniform(0, length))
-        process.send_signal(getattr(signal, f"SIG{name}"))
-        _, err = process.communicate(timeout=60)
-        codes.add(process.returncode)
-        assert load_model(home / "net.onnx").graph.output[0].name == "n8", err
-        assert (home / "mine.bin").read_bytes() == (kept / "mine.bin").read_bytes()
-        if name != "KILL":
-            assert not left_behind(folder), (name, err)
-        for path in (folder / "temporary").iterdir():
-            shutil.rmtree(path)
-    assert {-9, 143, 129} <= codes, "the signals came too late"
 
 
 def test_a_second_signal_while_the_first_is_heeded(folder: Path) -> None:

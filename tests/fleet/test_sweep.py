@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import fleets
-import locations
 import onnx
 import psutil
 import pytest
@@ -80,22 +79,6 @@ def test_from_anywhere(anywhere: str, tmp_path: Path) -> None:
     data[0] ^= 1
     place.write("big/weights.bin", bytes(data))
     assert not swept(place.url, tmp_path / "folded")["big/net.onnx"].skipped
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
-@pytest.mark.parametrize("attack", locations.LOCATIONS)
-@pytest.mark.parametrize("into", ["folded", "memory"])
-def test_hostile_locations(attack: str, into: str, tmp_path: Path, memory: str) -> None:
-    """Whatever a model names as its data: it fails alone, and nothing is written, removed or
-    waited for outside of the destination."""
-    path = locations.planted(tmp_path, fleets.small(), attack)
-    before = locations.contents(tmp_path)
-    target = memory if into == "memory" else tmp_path / "folded"
-    record = swept(path.parent, target, timeout=60)["m.onnx"]
-    assert record.failure is not None
-    assert record.failure.kind == "invalid"
-    after = {n: c for n, c in locations.contents(tmp_path).items() if n.split("/")[0] != "folded"}
-    assert after == before
 
 
 def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
